@@ -1,0 +1,1 @@
+"""Task contract, cache, splits and batches."""

@@ -1,0 +1,1 @@
+"""Step time, peak memory, FLOPs and environment, each measured in a phase of its own."""

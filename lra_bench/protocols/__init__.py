@@ -1,0 +1,1 @@
+"""Protocols as data: one YAML file each."""

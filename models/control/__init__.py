@@ -1,0 +1,1 @@
+"""Controls: trivial methods whose score says what a better score rules out."""

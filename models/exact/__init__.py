@@ -1,0 +1,1 @@
+"""Exact attention: every query sees every key."""

@@ -1,0 +1,1 @@
+"""Kernelised attention: the softmax is replaced by a feature map."""

@@ -1,0 +1,1 @@
+"""Numbers that others published, each row with its source; installed as lra_bench.published."""

@@ -1,0 +1,1 @@
+"""What the benchmark varies: one task per file, listed in catalog.yaml."""
