@@ -92,7 +92,9 @@ def _import_target(target: str, name: str) -> type[Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise UsageError(f"{name}: cannot import {module_name} ({error}). Is the package installed?") from error
+        raise UsageError(
+            f"{name}: cannot import {module_name} ({error}). Is the package installed?"
+        ) from error
     try:
         loaded = getattr(module, attribute)
     except AttributeError:
@@ -243,7 +245,9 @@ def resolve_options(
             resolved[name] = TypeAdapter(option.annotation).validate_python(merged[name])
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise OptionError(f"{what} {entry.name}: {name}={merged[name]!r} is not valid. {reason}.") from None
+            raise OptionError(
+                f"{what} {entry.name}: {name}={merged[name]!r} is not valid. {reason}."
+            ) from None
     return resolved
 
 

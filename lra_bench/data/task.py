@@ -21,6 +21,8 @@ class TaskSpec:
 
     task: str
     """Catalog name."""
+    dataset: str
+    """Which data these are, for example `pathfinder-generated`: generated and released sets never share it."""
     variant: str
     """Short readable name of the options in force, for example `32x32-length14`."""
     num_classes: int
