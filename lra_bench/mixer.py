@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lra_bench.errors import require
+from lra_bench.errors import UsageError, require
 
 CONTRACT_ARGUMENTS = frozenset({"head_dim", "max_length", "dropout", "layer_index"})
 """Keyword arguments that every mixer gets from the protocol; all others are the variant's options."""
@@ -64,6 +64,18 @@ class TokenMixer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor: ...
+
+    def check_length(self, length: int) -> None:
+        """For variants whose parameters end at max_length.
+
+        Raises:
+            UsageError: the sequence is longer than that.
+        """
+        if length > self.max_length:
+            raise UsageError(
+                f"{type(self).__name__} was built for at most {self.max_length} tokens and got {length}: "
+                f"build it with max_length={length} or more, or shorten the sequence."
+            )
 
     @property
     def auxiliary_loss(self) -> Tensor | None:
@@ -141,6 +153,15 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """(b, h, n, e) -> (b, n, h * e)"""
     return x.transpose(1, 2).flatten(2)
+
+
+def key_mask(mask: Tensor) -> Tensor:
+    """(b, n) -> (b, 1, 1, n) bool for attention: True at the keys that queries may see.
+
+    A row without any real token sees all its keys: a softmax over nothing is NaN in some kernels,
+    and a NaN at padding spreads through the gradients of everything.
+    """
+    return (mask | ~mask.any(dim=-1, keepdim=True))[:, None, None, :]
 
 
 def mask_from_lengths(lengths: Tensor, max_length: int) -> Tensor:

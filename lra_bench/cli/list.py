@@ -1,0 +1,124 @@
+"""`lra-bench list`: what there is. Reads catalogs only; imports neither torch nor any model."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLES = "Examples:  lra-bench list models   ·   lra-bench list models 'lin*' --json"
+
+
+class Things(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    tasks = "tasks"
+    protocols = "protocols"
+    runs = "runs"
+    devices = "devices"
+
+
+def list_things(
+    what: Annotated[Things, typer.Argument(help="What to list.")],
+    pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Only names that match.")] = "*",
+    results: Annotated[Path, typer.Option(help="Folder of records, for runs.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """List models, tasks, protocols, runs or devices."""
+    rows = {
+        Things.models: _models,
+        Things.tasks: _tasks,
+        Things.protocols: _protocols,
+        Things.devices: _devices,
+    }
+    found = _runs(results) if what is Things.runs else rows[what]()
+    found = [row for row in found if fnmatch.fnmatchcase(str(row["name"]), pattern)]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    if not found:
+        typer.echo(f"No {what.value} match {pattern!r}.", err=True)
+        return
+    from lra_bench.report.terminal import console, print_rows
+
+    print_rows(console(), found)
+
+
+def _models() -> list[dict[str, Any]]:
+    from lra_bench.registry import models
+
+    return [
+        {
+            "name": entry.name,
+            "family": entry.family,
+            "time": entry.time,
+            "memory": entry.memory,
+            "paper": f"{entry.paper.authors.split(',')[0]} {entry.paper.year}" if entry.paper else "",
+            "summary": entry.summary,
+        }
+        for entry in models
+    ]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    from lra_bench.registry import tasks
+
+    return [
+        {
+            "name": entry.name,
+            "family": entry.family,
+            "controls": ", ".join(entry.controls),
+            "summary": entry.summary,
+        }
+        for entry in tasks
+    ]
+
+
+def _protocols() -> list[dict[str, Any]]:
+    from lra_bench import protocol as protocols
+
+    loaded = [protocols.load(name) for name in protocols.names()]
+    return [
+        {
+            "name": one.name,
+            "hash": one.sha256[:8],
+            "ranks": "yes" if one.ranks else "no",
+            "summary": one.summary,
+        }
+        for one in loaded
+    ]
+
+
+def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    from lra_bench.measure.environment import device_slug
+
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return [{"name": name, "slug": device_slug(torch.device(name))} for name in names]
+
+
+def _runs(results: Path) -> list[dict[str, Any]]:
+    from lra_bench.records import load_records
+    from lra_bench.report.numbers import percent
+
+    return [
+        {
+            "name": record.run_id,
+            "model": record.model.name,
+            "task": record.task.name if record.task else "",
+            "protocol": record.protocol.name,
+            "device": record.device,
+            "seed": record.seed,
+            "status": record.status,
+            "accuracy": percent(record.accuracy.best.accuracy) if record.accuracy else "",
+        }
+        for record in load_records(results)
+    ]

@@ -1,0 +1,109 @@
+"""Live progress of a run: bars on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from tqdm import tqdm
+
+from lra_bench.report.numbers import duration, percent
+
+PLAIN_INTERVAL_S = 10.0
+
+PHASES = {
+    "flops": "Counting FLOPs",
+    "memory": "Measuring peak memory",
+    "time": "Measuring step time",
+    "train": "Training",
+    "score": "Scoring the test set",
+    "wait": "Another process works on this cell; waiting for it",
+}
+
+
+class RunReporter:
+    """Turns the events of a run into bars or lines on `stream`. Call it with each event."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.live = stream.isatty()
+        self.bar: tqdm[Any] | None = None
+        self.label = ""
+        self.last_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_cell(self, event: Mapping[str, Any]) -> None:
+        self._close()
+        cell = event["cell"]
+        self.label = cell.model
+        if event["finished"]:
+            self._line("already finished; showing its record")
+        elif cell.model_entry.is_control:
+            self._line("control: running it, so that the score has something to stand beside")
+
+    def _on_warning(self, event: Mapping[str, Any]) -> None:
+        self._line(event["message"])
+
+    def _on_prepare(self, event: Mapping[str, Any]) -> None:
+        self._advance(f"preparing {event['split']}", event["done"], event["total"], "")
+
+    def _on_prepared(self, _event: Mapping[str, Any]) -> None:
+        self._close()
+
+    def _on_phase(self, event: Mapping[str, Any]) -> None:
+        self._close()
+        self._line(PHASES[event["phase"]])
+
+    def _on_measured(self, event: Mapping[str, Any]) -> None:
+        found = event.get("time")
+        if found:
+            self._line(f"{duration(found['median_s'])} a step")
+
+    def _on_step(self, event: Mapping[str, Any]) -> None:
+        loss = "" if event["loss"] is None else f"loss {event['loss']:.3f}, "
+        text = f"{loss}validation {percent(event['validation_accuracy'])}"
+        self._advance("training", event["step"], event["steps"], text, force=event["evaluated"])
+
+    def _advance(self, what: str, done: int, total: int, text: str, force: bool = False) -> None:
+        if self.live:
+            if self.bar is None or self.bar.desc != f"{self.label}: {what}: ":
+                self._close()
+                self.bar = tqdm(
+                    total=total, desc=f"{self.label}: {what}", file=self.stream, leave=False, initial=done
+                )
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(done - self.bar.n)
+            return
+        now = time.monotonic()
+        if force or done == total or now - self.last_line > PLAIN_INTERVAL_S:
+            self.last_line = now
+            self._line(f"{what} {done:,} of {total:,}" + (f", {text}" if text else ""))
+
+    def _line(self, text: str) -> None:
+        line = f"{self.label}: {text}" if self.label else text
+        if self.live:
+            tqdm.write(line, file=self.stream)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

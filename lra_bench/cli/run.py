@@ -1,0 +1,150 @@
+"""`lra-bench run`: one honest cell of the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lra_bench.errors import UsageError
+
+EXAMPLES = (
+    "Examples:  lra-bench run --model linformer --task pathfinder   ·   "
+    "lra-bench run --model transformer,local --task listops --seeds 0,1,2 --set budget.steps=1000"
+)
+
+
+def split_names(text: str) -> list[str]:
+    """'a, b' -> ['a', 'b']"""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_seeds(seed: int, seeds: str | None) -> list[int]:
+    """--seeds 0,1,2 or 0-4 wins over --seed."""
+    if seeds is None:
+        return [seed]
+    try:
+        parsed: list[int] = []
+        for part in split_names(seeds):
+            first, dash, last = part.partition("-")
+            parsed += range(int(first), int(last) + 1) if dash else [int(part)]
+    except ValueError:
+        raise UsageError(f"--seeds {seeds!r}: expected numbers like 0,1,2 or 0-4.") from None
+    if not parsed:
+        raise UsageError(f"--seeds {seeds!r} names no seed.")
+    return list(dict.fromkeys(parsed))
+
+
+def run(
+    model: Annotated[str, typer.Option(help="Model name, comma list or package.module:Class.")],
+    task: Annotated[str, typer.Option(help="Task name or comma list.")],
+    protocol: Annotated[str, typer.Option(help="quick, lite, lra-2020 or a YAML file.")] = "quick",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of weights, dropout and order.")] = 0,
+    seeds: Annotated[str | None, typer.Option(help="Several: 0,1,2 or 0-4.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. model.rank=64. Repeatable.")
+    ] = None,
+    length: Annotated[int | None, typer.Option(help="Longest sequence, in tokens.")] = None,
+    steps: Annotated[int | None, typer.Option(help="As --set budget.steps=N.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="As --set budget.batch_size=N.")] = None,
+    metrics: Annotated[str, typer.Option(help="Which to take.")] = "accuracy,time,memory,flops",
+    controls: Annotated[bool, typer.Option(help="Run the task's controls where missing.")] = True,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of source data.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder for records.")] = Path("results"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run finished cells again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Records as JSON on stdout.")] = False,
+) -> None:
+    """Train and measure a model on a task; ends with a record and a table."""
+    from lra_bench import api
+    from lra_bench import protocol as protocols
+    from lra_bench.cell import parse_assignments, resolve_cell
+    from lra_bench.cli.progress import RunReporter
+    from lra_bench.report import terminal
+
+    assignments = parse_assignments(settings or [])
+    for key, value in (("budget.steps", steps), ("budget.batch_size", batch_size)):
+        if value is not None:
+            assignments[key] = value
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise UsageError(f"--data-dir {data_dir}: no such folder.")
+        os.environ["LRA_BENCH_DATA"] = str(data_dir.resolve())
+    loaded = protocols.load(protocol)
+    names = split_names(model), split_names(task)
+    if not all(names):
+        raise UsageError("--model and --task need at least one name each.")
+    cells = [
+        resolve_cell(
+            one_model,
+            one_task,
+            protocol=loaded,
+            device=device,
+            seed=one_seed,
+            precision=precision,
+            compiled=compiled,
+            metrics=split_names(metrics),
+            assignments=assignments,
+            length=length,
+        )
+        for one_task in names[1]
+        for one_model in names[0]
+        for one_seed in parse_seeds(seed, seeds)
+    ]
+    check_writable(results)
+    console = terminal.console(stderr=as_json)
+    if dry_run:
+        terminal.print_plan(console, cells, loaded, results)
+        return
+    failed = False
+    records = []
+    for cell in cells:
+        terminal.print_header(console, cell, loaded, results)
+        with RunReporter(sys.stderr) as reporter:
+            record = api.run(
+                cell.model,
+                cell.task,
+                protocol=loaded,
+                device=device,
+                seed=cell.seed,
+                precision=precision,
+                compiled=compiled,
+                metrics=cell.metrics,
+                settings=assignments,
+                length=length,
+                results=results,
+                overwrite=overwrite,
+                controls=controls,
+                on_event=reporter,
+            )
+        records.append(record)
+        failed |= record.status != "ok"
+        terminal.print_record(console, record, loaded, cell.record_path(results))
+    if len(records) > 1:
+        terminal.print_seeds(console, records)
+    if as_json:
+        print(json.dumps([record.model_dump(mode="json", by_alias=True) for record in records], indent=1))
+    if failed:
+        raise typer.Exit(1)
+
+
+def check_writable(folder: Path) -> None:
+    """Before any work: a record that can't be written is a run for nothing."""
+    from lra_bench.errors import DataError
+    from lra_bench.files import atomic_path
+
+    try:
+        with atomic_path(folder / "runs" / ".writable") as probe:
+            probe.write_bytes(b"")
+        (folder / "runs" / ".writable").unlink(missing_ok=True)
+    except (OSError, DataError) as error:
+        raise DataError(
+            f"The results folder {folder} cannot be written ({error}). Choose another with --results."
+        ) from None

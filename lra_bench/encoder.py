@@ -1,0 +1,202 @@
+"""The network around a mixer: embedding -> blocks -> pooling -> head, and the dual encoder.
+
+What changes between cells is the mixer alone. The block is pre-norm (Xiong et al. 2020,
+arXiv 2002.04745): x + mixer(LN(x)), then x + FFN(LN(x)), and a last LN before pooling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lra_bench.data.task import TaskSpec
+from lra_bench.errors import OptionError, require
+from lra_bench.mixer import TokenMixer
+from lra_bench.protocol import Architecture
+from lra_bench.registry import Entry
+
+
+class Embedding(nn.Module):
+    """Token plus position embedding, dropout; optionally a leading CLS vector.
+
+    (b, n) int64 -> (b, n, dim), or (b, n + 1, dim) with the CLS vector first.
+    """
+
+    def __init__(self, spec: TaskSpec, architecture: Architecture) -> None:
+        super().__init__()
+        dim = architecture.dim
+        self.tokens = nn.Embedding(spec.vocab_size, dim)
+        self.cls = nn.Parameter(torch.zeros(dim)) if architecture.pooling == "cls" else None
+        length = spec.max_length + (self.cls is not None)
+        if architecture.positions == "learned":
+            self.positions = nn.Parameter(torch.empty(length, dim).normal_(std=0.02))
+        else:
+            self.register_buffer("positions", sinusoidal_positions(length, dim), persistent=False)
+        self.dropout = nn.Dropout(architecture.dropout)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.tokens(input_ids)
+        if self.cls is not None:
+            x = torch.cat([self.cls.expand(x.shape[0], 1, -1), x], dim=1)
+        return self.dropout(x + self.positions[: x.shape[1]])
+
+
+class Block(nn.Module):
+    """The standard pre-norm block around a mixer. (b, n, d), (b, n) or None -> (b, n, d)"""
+
+    def __init__(self, mixer: nn.Module, architecture: Architecture) -> None:
+        super().__init__()
+        dim, dropout = architecture.dim, architecture.dropout
+        self.mixer_norm = nn.LayerNorm(dim)
+        self.mixer = mixer
+        self.mixer_dropout = nn.Dropout(dropout)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, architecture.ffn_dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(architecture.ffn_dim, dim),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), mask))
+        return x + self.ffn(self.ffn_norm(x))
+
+
+class MixerEncoder(nn.Module):
+    """Blocks of one kind of mixer. (x, mask) -> (x, mask)"""
+
+    def __init__(self, mixers: list[TokenMixer], architecture: Architecture) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(mixer, architecture) for mixer in mixers)
+        self.norm = nn.LayerNorm(architecture.dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x), mask
+
+
+class SequenceEncoder(nn.Module):
+    """Tokens to one vector. (b, n) int64, (b, n) bool or None -> (b, dim)"""
+
+    def __init__(self, embedding: Embedding, encoder: nn.Module, pooling: str) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.encoder = encoder
+        self.pooling = pooling
+
+    def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.embedding(input_ids)
+        if mask is not None and self.pooling == "cls":
+            mask = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
+        x, mask = self.encoder(x, mask)
+        if self.pooling == "cls":
+            return x[:, 0]
+        return masked_mean(x, mask)
+
+
+class SequenceClassifier(nn.Module):
+    """One sequence to class logits. (b, n), mask -> (b, classes)"""
+
+    def __init__(
+        self, sequence_encoder: SequenceEncoder, architecture: Architecture, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.sequence_encoder = sequence_encoder
+        self.head = nn.Sequential(
+            nn.Linear(architecture.dim, architecture.ffn_dim),
+            nn.ReLU(),
+            nn.Linear(architecture.ffn_dim, num_classes),
+        )
+
+    def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.head(self.sequence_encoder(input_ids, mask))
+
+
+class PairClassifier(nn.Module):
+    """Two sequences through one shared encoder; the head sees [x1, x2, x1 * x2, x1 - x2].
+
+    Tay et al. 2021 (arXiv 2011.04006), section 2.4, equation 1.
+    """
+
+    def __init__(
+        self, sequence_encoder: SequenceEncoder, architecture: Architecture, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.sequence_encoder = sequence_encoder
+        self.head = nn.Sequential(
+            nn.Linear(4 * architecture.dim, architecture.ffn_dim),
+            nn.ReLU(),
+            nn.Linear(architecture.ffn_dim, num_classes),
+        )
+
+    def forward(
+        self, input_ids: Tensor, mask: Tensor | None, input_ids_2: Tensor, mask_2: Tensor | None
+    ) -> Tensor:
+        first = self.sequence_encoder(input_ids, mask)
+        second = self.sequence_encoder(input_ids_2, mask_2)
+        return self.head(torch.cat([first, second, first * second, first - second], dim=-1))
+
+
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over real tokens only. (b, n, d), (b, n) or None -> (b, d)"""
+    if mask is None:
+        return x.mean(dim=1)
+    weights = mask.to(x.dtype)[..., None]  # (b, n, 1)
+    # `where` and not a product: what stands at padding may be infinite.
+    return torch.where(mask[..., None], x, 0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def sinusoidal_positions(length: int, dim: int) -> Tensor:
+    """(length, dim), sines and cosines interleaved; Vaswani et al. 2017 (arXiv 1706.03762), section 3.5."""
+    require(dim % 2 == 0, "architecture.dim", dim, "an even width for sinusoidal positions")
+    position = torch.arange(length, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
+    return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1)
+
+
+def build_model(
+    entry: Entry, options: Mapping[str, Any], architecture: Architecture, spec: TaskSpec
+) -> nn.Module:
+    """The classifier of a cell: the entry's mixer, encoder or classifier within the protocol's network.
+
+    Args:
+        options: the variant's own options, already resolved (`registry.resolve_options`).
+
+    Raises:
+        OptionError: an option out of range, or a shape that the protocol can't have.
+    """
+    variant = entry.load()
+    if entry.kind == "classifier":
+        model: nn.Module = variant(spec, **options)
+        return model
+    length = spec.max_length + (architecture.pooling == "cls")
+    shape: dict[str, Any] = {
+        "head_dim": architecture.head_dim,
+        "max_length": length,
+        "dropout": architecture.attention_dropout,
+    }
+    if entry.kind == "mixer":
+        mixers = variant.build_layers(
+            architecture.num_layers, architecture.dim, architecture.num_heads, **shape, **options
+        )
+        encoder: nn.Module = MixerEncoder(mixers, architecture)
+    elif entry.kind == "encoder":
+        encoder = variant(architecture, max_length=length, **options)
+    else:
+        raise OptionError(f"{entry.name} is a {entry.kind}, not a model.")
+    sequence_encoder = SequenceEncoder(Embedding(spec, architecture), encoder, architecture.pooling)
+    classifier = PairClassifier if spec.paired else SequenceClassifier
+    return classifier(sequence_encoder, architecture, spec.num_classes)
+
+
+def auxiliary_losses(model: nn.Module) -> list[Tensor]:
+    """What modules add to the loss after a forward pass (compression, commitment and their like)."""
+    losses = (getattr(module, "auxiliary_loss", None) for module in model.modules())
+    return [loss for loss in losses if loss is not None]

@@ -1,0 +1,43 @@
+"""What a worker is told to do, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lra_bench.cell import Cell
+from lra_bench.records import ControlLevel, RunRecord, read_record
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell, where results live and what the record has to say of the run."""
+
+    cell: Cell
+    results: Path
+    controls: tuple[ControlLevel, ...] = ()
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell.to_json(),
+            "results": str(self.results),
+            "controls": [control.model_dump() for control in self.controls],
+            "command": self.command,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Job:
+        return cls(
+            Cell.from_json(content["cell"]),
+            Path(content["results"]),
+            tuple(ControlLevel(**control) for control in content["controls"]),
+            content["command"],
+        )
+
+    def finished(self) -> RunRecord | None:
+        """The record, if the cell has one. A damaged record is an error, not a reason to overwrite it."""
+        path = self.cell.record_path(self.results)
+        return read_record(path) if path.exists() else None

@@ -1,0 +1,327 @@
+"""Run records: what a cell leaves behind. Schema, validation, atomic store, migration.
+
+One JSON file per run. Unknown keys are refused, so that a typo can't hide a number; per-example
+predictions stand beside it in `<run-id>.npz` for paired comparisons.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lra_bench.errors import DataError, UsageError
+from lra_bench.files import atomic_path, write_atomically
+from lra_bench.protocol import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+
+Status = Literal["ok", "oom", "timeout", "diverged", "error", "unsupported"]
+VerdictLabel = Literal["above_controls", "not_above_controls", "chance", "not_compared"]
+
+logger = logging.getLogger(__name__)
+
+
+class Part(BaseModel):
+    """Base of a record's parts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Score(Part):
+    """Accuracy over n examples at one step; the interval is Wilson's at 95 %."""
+
+    step: int
+    accuracy: float
+    correct: int
+    n: int
+    interval: tuple[float, float]
+    loss: float
+
+
+class CurvePoint(Part):
+    """One evaluation during training."""
+
+    step: int
+    train_loss: float
+    validation_accuracy: float
+    validation_loss: float
+    elapsed_s: float
+
+
+class Accuracy(Part):
+    """Scores of a trained cell. The headline is `best`: the test score of the best-validation checkpoint."""
+
+    best: Score
+    last: Score
+    validation: Score
+    train: Score
+    curve: list[CurvePoint]
+    target_accuracy: float | None
+    steps_to_target: int | None
+    seconds_to_target: float | None
+    train_s: float
+    predictions_file: str
+
+
+class ParameterCount(Part):
+    """Parameters in three parts. Position tables hide differences between mixers, so they are apart."""
+
+    embedding: int
+    length_dependent: int
+    core: int
+
+    @property
+    def total(self) -> int:
+        return self.embedding + self.length_dependent + self.core
+
+
+class ModelPart(Part):
+    name: str
+    family: str
+    options: dict[str, Any]
+    changed_options: dict[str, Any]
+    """Those that differ from the card's defaults."""
+    parameters: ParameterCount
+    ratio: float | None
+    """Parameters without embeddings relative to the Transformer's under the same settings."""
+    ratio_without_length_dependent: float | None
+    control: bool
+
+
+class SplitPart(Part):
+    """The examples of a split that were used, by SHA-256 over them in index order."""
+
+    examples: int
+    sha256: str
+
+
+class TaskPart(Part):
+    name: str
+    dataset: str
+    variant: str
+    parameters: dict[str, Any]
+    num_classes: int
+    chance: float
+    metric: str
+    max_length: int
+    length_quantiles: dict[str, int]
+    """Of the training examples' token counts: min, p25, median, p75, max."""
+    length_histogram: list[int]
+    """Counts in ten equal bins from 0 to max_length."""
+    truncated_share: float
+    vocabulary_sha256: str
+    splits: dict[str, SplitPart]
+
+
+class ProtocolPart(Part):
+    name: str
+    sha256: str
+    overrides: dict[str, Any]
+    tuning_trials: int
+    ranks: bool
+    settings: Settings
+
+
+class ControlLevel(Part):
+    name: str
+    accuracy: float
+    n: int
+    run_id: str
+
+
+class Verdict(Part):
+    """What a score shows, in plain words."""
+
+    label: VerdictLabel
+    text: str
+    controls: list[ControlLevel]
+
+
+class StepTimePart(Part):
+    """Seconds per training step on a staged batch; see `measure.timing.StepTime`. Every sample is kept."""
+
+    samples_s: list[float]
+    cpu_samples_s: list[float]
+    device_samples_s: list[float] | None
+    first_step_s: float
+    warm_up_steps: int
+    warmed_up: bool
+    median_s: float
+    median_low_s: float
+    median_high_s: float
+    interval_level: float
+    mad_s: float
+    p05_s: float
+    p95_s: float
+    min_s: float
+    variation: float
+    cpu_median_s: float
+    load_before: float | None
+    noise: list[str]
+    noisy: bool
+    batch_size: int
+    length: int
+    sequences_per_s: float
+    tokens_per_s: float
+    session: str
+    """Times compare only within one measuring session."""
+
+
+class PeakMemoryPart(Part):
+    """Bytes at the peak of one training step; see `measure.memory.PeakMemory`."""
+
+    method: str
+    peak_bytes: int
+    """Headline. CPU: allocator high-water plus resident state; CUDA: allocated."""
+    state_bytes: int
+    step_bytes: int
+    breakdown: dict[str, int]
+    process_peak_bytes: int | None
+    reserved_bytes: int | None
+    baseline_bytes: int | None
+    allocation_retries: int | None
+    batch_size: int
+    length: int
+
+
+class FlopsPart(Part):
+    """Algorithmic FLOPs of one batch, a multiply-add as two; see `measure.flops.FlopCount`."""
+
+    forward: int
+    step: int
+    """Forward and backward."""
+    uncovered: list[str]
+    """Operations that do arithmetic and are not in the totals."""
+    batch_size: int
+    length: int
+
+
+class RunRecord(Part):
+    """Everything known of one cell."""
+
+    schema_version: int = Field(alias="schema")
+    run_id: str
+    status: Status
+    reason: str | None
+    verdict: Verdict | None
+    model: ModelPart
+    task: TaskPart | None
+    protocol: ProtocolPart
+    seed: int
+    precision: Literal["fp32", "bf16"]
+    compiled: bool
+    device: str
+    """Slug: names model, count and memory."""
+    metrics: list[str]
+    accuracy: Accuracy | None
+    step_time: StepTimePart | None
+    peak_memory: PeakMemoryPart | None
+    flops: FlopsPart | None
+    environment: dict[str, Any]
+    provenance: dict[str, Any]
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Atomically; the folder is made."""
+    text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False)
+    write_atomically(path, text + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """Raises DataError, naming the file, where it is damaged, of another schema or has unknown keys."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return RunRecord.model_validate(migrate(content))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{path}: not a record (no UTF-8 text). Move it away and run the cell again."
+        ) from None
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}: not a record (JSON breaks at line {error.lineno}). Move it away and run the cell again."
+        ) from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise DataError(f"{path}: not a valid record: {where}: {fault['msg']}.") from None
+    except UsageError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def migrate(content: Any) -> Any:
+    """Brings a record of an older schema up to the present one. There is only one so far."""
+    version = content.get("schema") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise UsageError(
+            f"schema {version!r} is not known to this version, which reads schema {SCHEMA}. "
+            "Update lra-bench, or check that the file is a run record."
+        )
+    return content
+
+
+def record_files(results: Path) -> Iterator[Path]:
+    """Record files below a results folder, in a fixed order."""
+    yield from sorted((results / "runs").rglob("*.json"))
+
+
+def load_records(
+    results: str | Path | Sequence[str | Path] = "results", *, faults: list[DataError] | None = None
+) -> list[RunRecord]:
+    """All valid records below one or several results folders.
+
+    Args:
+        faults: collects the errors of damaged files; without it the first one is raised.
+    """
+    folders = [results] if isinstance(results, str | Path) else list(results)
+    records: dict[str, RunRecord] = {}
+    for folder in folders:
+        for path in record_files(Path(folder)):
+            try:
+                record = read_record(path)
+            except DataError as error:
+                if faults is None:
+                    raise
+                faults.append(error)
+            else:
+                records.setdefault(record.run_id, record)
+    return list(records.values())
+
+
+def records_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """One row per record and one column per field, nested names joined with dots; without long lists."""
+    import pandas as pd
+
+    rows = [record.model_dump(mode="json", by_alias=True) for record in records]
+    frame = pd.json_normalize(rows)
+    heavy = [name for name in frame.columns if name.endswith((".curve", ".samples_s", ".length_histogram"))]
+    return frame.drop(columns=heavy)
+
+
+def write_predictions(path: Path, best: np.ndarray, last: np.ndarray, labels: np.ndarray) -> None:
+    """Packs predicted classes of the test examples, in index order, beside the record."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file, best=best.astype(np.uint8), last=last.astype(np.uint8), labels=labels.astype(np.uint8)
+        )
+
+
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """`best`, `last` and `labels`, uint8 of shape (test examples,)."""
+    try:
+        with np.load(path) as packed:
+            return {name: packed[name] for name in ("best", "last", "labels")}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: predictions cannot be read ({error}).") from None

@@ -1,0 +1,60 @@
+"""How long training will take, roughly, before anything was measured."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lra_bench.cell import Cell
+
+EFFICIENCY = 0.25
+"""Share of a large matrix product's speed that training these small models reaches; a rule of thumb."""
+OVERHEAD_S = 0.002
+"""Per step: dispatch of small kernels."""
+CALIBRATION_SIZE = 1024
+
+
+def estimate_training_s(cell: Cell) -> float | None:
+    """Seconds of training: FLOPs over what a matrix product reaches here. None if they can't be counted.
+
+    Good to a factor of about two; the measured step time replaces it once there is one.
+    """
+    import torch
+
+    from lra_bench.encoder import build_model
+    from lra_bench.errors import LraBenchError
+    from lra_bench.measure.flops import count_flops
+
+    spec = cell.build_task().spec
+    budget = cell.settings.budget
+    try:
+        with torch.device("meta"):
+            model = build_model(cell.model_entry, cell.model_options, cell.settings.architecture, spec)
+            ids = torch.zeros((1, spec.max_length), dtype=torch.int64)
+        counted = count_flops(model, (ids, None, ids, None) if spec.paired else (ids, None))
+    except LraBenchError:
+        return None
+    step_flops = counted.step * budget.batch_size
+    return budget.steps * (step_flops / (EFFICIENCY * matmul_flops_per_s(cell.device)) + OVERHEAD_S)
+
+
+@functools.cache
+def matmul_flops_per_s(device: str) -> float:
+    """What a product of two square matrices reaches on the device, in FLOP/s; the best of five."""
+    import torch
+
+    from lra_bench.measure.timing import synchronise
+
+    target = torch.device(device)
+    n = CALIBRATION_SIZE
+    a = torch.ones(n, n, device=target)
+    best = float("inf")
+    for _ in range(5):
+        synchronise(target)
+        start = time.perf_counter()
+        a @ a
+        synchronise(target)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best

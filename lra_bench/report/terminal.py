@@ -1,0 +1,263 @@
+"""What a person sees on the terminal: the plan of a run, its result, lists and cards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lra_bench.report.numbers import binary_bytes, duration, interval, percent, si
+
+if TYPE_CHECKING:
+    from lra_bench.cell import Cell
+    from lra_bench.protocol import Protocol
+    from lra_bench.records import RunRecord
+    from lra_bench.report.leaderboard import Leaderboard
+
+RATIO_MARK = 1.10
+"""Parameters above this multiple of the Transformer's are marked."""
+NARROW = 100
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Colours on a terminal only, and never under NO_COLOR; plain output keeps its lines whole."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 160
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def print_header(out: Console, cell: Cell, protocol: Protocol, results: Path) -> None:
+    """What will happen and how long it will take."""
+    from lra_bench.report.estimate import estimate_training_s
+
+    settings = cell.settings
+    task = cell.build_task().spec
+    out.print()
+    out.print(
+        f"[bold]{escape(cell.model)}[/] on [bold]{escape(cell.task)}[/] ({escape(task.variant)}, "
+        f"{task.max_length:,} tokens), protocol [bold]{escape(cell.protocol)}[/], seed {cell.seed}, "
+        f"{cell.precision}{', compiled' if cell.compiled else ''}, {cell.device_slug}"
+    )
+    if cell.record_path(results).exists():
+        return
+    if "accuracy" in cell.metrics:
+        seconds = estimate_training_s(cell)
+        about = f", about {duration(seconds)}" if seconds is not None else ""
+        out.print(
+            f"  Trains {settings.budget.steps:,} steps of {settings.budget.batch_size} sequences{about}; "
+            f"then scores the test set. Measures {_measured(cell)} first."
+        )
+    else:
+        out.print(f"  Measures {_measured(cell)}; no training.")
+    if settings.note:
+        out.print(f"  [dim]{escape(settings.note)}[/]")
+    if cell.overrides:
+        changes = ", ".join(f"{key}={value}" for key, value in cell.overrides.items())
+        out.print(f"  [yellow]Changed from the protocol: {escape(changes)}[/]")
+    if cell.device.startswith("cuda") and cell.protocol == "quick":
+        out.print(
+            f"  This machine has a GPU: [bold]--protocol lite[/] gives a score worth citing{_lite(cell)}."
+        )
+
+
+def _lite(cell: Cell) -> str:
+    from lra_bench.cell import resolve_cell
+    from lra_bench.report.estimate import estimate_training_s
+
+    lite = resolve_cell(cell.model, cell.task, protocol="lite", device=cell.device)
+    seconds = estimate_training_s(lite)
+    return f" (about {duration(seconds)} here)" if seconds else ""
+
+
+def _measured(cell: Cell) -> str:
+    names = {"flops": "FLOPs", "memory": "peak memory", "time": "step time"}
+    taken = [text for metric, text in names.items() if metric in cell.metrics]
+    return ", ".join(taken) if taken else "nothing"
+
+
+def print_plan(out: Console, cells: Sequence[Cell], protocol: Protocol, results: Path) -> None:
+    """For --dry-run: every cell with its state and estimate."""
+    from lra_bench.report.estimate import estimate_training_s
+
+    rows = []
+    for cell in cells:
+        path = cell.record_path(results)
+        done = path.exists()
+        seconds = None if done or "accuracy" not in cell.metrics else estimate_training_s(cell)
+        rows.append(
+            {
+                "model": cell.model,
+                "task": cell.task,
+                "seed": cell.seed,
+                "steps": cell.settings.budget.steps,
+                "training": "finished" if done else (f"~{duration(seconds)}" if seconds else "-"),
+                "record": str(path),
+            }
+        )
+    print_rows(out, rows)
+    out.print(f"Protocol {protocol.name} ({protocol.sha256[:8]}): {escape(protocol.summary)}")
+
+
+def print_record(out: Console, record: RunRecord, protocol: Protocol, path: Path) -> None:
+    """The compact table at the end of a run; the record's path last."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value, remark in _record_rows(record):
+        table.add_row(name, escape(value), escape(remark))
+    out.print(table)
+    if record.status != "ok":
+        out.print(f"[red]Ended as {record.status}[/]: {escape(record.reason or '')}")
+    if record.verdict:
+        colour = "green" if record.verdict.label == "above_controls" else "yellow"
+        out.print(f"[{colour}]{escape(record.verdict.text)}[/]")
+        if record.verdict.label != "above_controls" and not record.model.control:
+            out.print(f"For a stronger statement: {escape(protocol.next)}")
+    out.print(f"Record: {escape(str(path))}", soft_wrap=True)
+
+
+def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    if record.accuracy and record.task:
+        best, last = record.accuracy.best, record.accuracy.last
+        rows.append(
+            (
+                "Test accuracy",
+                percent(best.accuracy),
+                f"95 % interval {interval(best.interval)}, n = {best.n:,}, "
+                f"best-validation step {best.step:,} "
+                f"(last step: {percent(last.accuracy)}; train: {percent(record.accuracy.train.accuracy)})",
+            )
+        )
+        rows.append(("Chance", percent(record.task.chance), ""))
+        if record.verdict and record.verdict.controls:
+            levels = ", ".join(
+                f"{control.name} {percent(control.accuracy)}"
+                for control in sorted(record.verdict.controls, key=lambda control: -control.accuracy)
+            )
+            rows.append(("Controls", "", levels))
+        rows += _published_rows(record)
+    if record.step_time:
+        time = record.step_time
+        noise = f"; noisy: {', '.join(time.noise)}" if time.noisy else ""
+        rows.append(
+            (
+                "Step time",
+                duration(time.median_s),
+                f"median of {len(time.samples_s)}, "
+                f"{duration(time.median_low_s)} to {duration(time.median_high_s)}, "
+                f"batch {time.batch_size} x {time.length:,}{noise}",
+            )
+        )
+        rows.append(("Throughput", f"{si(time.sequences_per_s)}seq/s", f"{si(time.tokens_per_s)}tokens/s"))
+    if record.peak_memory:
+        memory = record.peak_memory
+        largest = ", ".join(
+            f"{name} {binary_bytes(count)}"
+            for name, count in sorted(memory.breakdown.items(), key=lambda item: -item[1])[:3]
+        )
+        rows.append(("Peak memory", binary_bytes(memory.peak_bytes), f"of one training step: {largest}"))
+    if record.flops:
+        flops = record.flops
+        rows.append(("FLOPs", si(flops.step), f"per training step; forward {si(flops.forward)}"))
+    rows.append(_parameter_row(record))
+    return rows
+
+
+def _parameter_row(record: RunRecord) -> tuple[str, str, str]:
+    parameters = record.model.parameters
+    parts = f"{parameters.core:,} core + {parameters.length_dependent:,} length-dependent + "
+    parts += f"{parameters.embedding:,} embedding"
+    ratio = record.model.ratio
+    if ratio is not None:
+        mark = " (!)" if ratio > RATIO_MARK else ""
+        parts += f"; {ratio:.2f} x the Transformer's without embeddings{mark}"
+    return "Parameters", f"{parameters.total:,}", parts
+
+
+def _published_rows(record: RunRecord) -> list[tuple[str, str, str]]:
+    from lra_bench.report.published import published_scores
+
+    assert record.task is not None
+    found = published_scores(record.model.name, record.task.name)
+    if not found:
+        return []
+    nearest = found[0]
+    value = f"{nearest.accuracy_percent} %" if nearest.accuracy_percent is not None else nearest.remark
+    remark = (
+        f"{nearest.source}: {nearest.setting}. Not comparable: "
+        f"{record.protocol.settings.budget.steps:,} steps here; {nearest.differs_from_ours}"
+    )
+    return [("Published", value, remark)]
+
+
+def print_seeds(out: Console, records: Sequence[RunRecord]) -> None:
+    """Mean and interval over seeds, per model and task, beside the best control."""
+    from lra_bench.report.leaderboard import summarise
+
+    rows = []
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        if record.accuracy and record.task:
+            groups.setdefault((record.model.name, record.task.name), []).append(record)
+    for (model, task), group in groups.items():
+        summary = summarise([record.accuracy.best for record in group if record.accuracy])
+        verdict = group[0].verdict
+        controls = verdict.controls if verdict else []
+        best = max(controls, key=lambda control: control.accuracy, default=None)
+        rows.append(
+            {
+                "model": model,
+                "task": task,
+                "seeds": len(group),
+                "mean": percent(summary.mean),
+                "95 % interval": interval((summary.low, summary.high)),
+                "per seed": ", ".join(percent(r.accuracy.best.accuracy) for r in group if r.accuracy),
+                "best control": f"{best.name} {percent(best.accuracy)}" if best else "-",
+            }
+        )
+    if rows:
+        print_rows(out, rows)
+
+
+def print_rows(out: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A plain table, one line a row."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for position, name in enumerate(rows[0]):
+        last = position == len(rows[0]) - 1
+        table.add_column(name, no_wrap=not last or out.width < NARROW, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    out.print(table)
+
+
+def print_mapping(out: Console, content: Mapping[str, Any], indent: int = 0) -> None:
+    """Nested keys and values, one a line."""
+    for key, value in content.items():
+        lead = "  " * indent
+        if isinstance(value, Mapping) and value:
+            out.print(f"{lead}[bold]{escape(str(key))}[/]")
+            print_mapping(out, value, indent + 1)
+        elif isinstance(value, list) and len(value) > 12:
+            out.print(f"{lead}[bold]{escape(str(key))}[/]  {len(value)} values", soft_wrap=True)
+        else:
+            out.print(f"{lead}[bold]{escape(str(key))}[/]  {escape(str(value))}", soft_wrap=True)
+
+
+def print_boards(out: Console, board: Leaderboard) -> None:
+    """The leaderboard's tables."""
+    for one in board.boards:
+        out.print(f"\n[bold]{escape(one.title)}[/]")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in one.columns:
+            table.add_column(name, no_wrap=True)
+        for row in one.rows:
+            table.add_row(*(escape(value) for value in row.cells), style="dim" if row.control else None)
+        out.print(table)
