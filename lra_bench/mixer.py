@@ -121,7 +121,8 @@ class MultiHeadMixer(TokenMixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         query, key, value = self.project(x)
-        return self.output_projection(merge_heads(self.attend(query, key, value, mask)))
+        mixed: Tensor = self.output_projection(merge_heads(self.attend(query, key, value, mask)))
+        return mixed
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(b, n, d) -> three of (b, h, n, e), e the width of a head."""
@@ -147,7 +148,7 @@ class MultiHeadMixer(TokenMixer):
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """(b, n, h * e) -> (b, h, n, e)"""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], num_heads, -1).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

@@ -37,11 +37,26 @@ class Architecture(Section):
     dim: Count
     num_heads: Count
     head_dim: Count
+    """Null in a file for dim / num_heads."""
     ffn_dim: Count
     dropout: Fraction
     attention_dropout: Fraction
     positions: Literal["learned", "sinusoidal"]
     pooling: Literal["mean", "cls"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_head_dim(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("head_dim", 0) is not None:
+            return values
+        dim, num_heads = values.get("dim"), values.get("num_heads")
+        if not (isinstance(dim, int) and isinstance(num_heads, int) and dim > 0 and num_heads > 0):
+            return {**values, "head_dim": 1}  # The fields' own checks say what is wrong.
+        if dim % num_heads:
+            raise ValueError(
+                f"num_heads={num_heads} does not divide dim={dim}; choose a divisor, or set head_dim as well"
+            )
+        return {**values, "head_dim": dim // num_heads}
 
 
 class Optimizer(Section):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -306,7 +307,7 @@ def records_frame(records: Sequence[RunRecord]) -> pd.DataFrame:
 
     rows = [record.model_dump(mode="json", by_alias=True) for record in records]
     frame = pd.json_normalize(rows)
-    heavy = [name for name in frame.columns if name.endswith((".curve", ".samples_s", ".length_histogram"))]
+    heavy = [name for name in frame.columns if name.endswith((".curve", "samples_s", ".length_histogram"))]
     return frame.drop(columns=heavy)
 
 
@@ -323,5 +324,5 @@ def read_predictions(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as packed:
             return {name: packed[name] for name in ("best", "last", "labels")}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: predictions cannot be read ({error}).") from None

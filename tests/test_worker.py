@@ -1,0 +1,138 @@
+"""How a cell can end: every way is a record, except being stopped, which is continued."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import toy_cell, toy_protocol, work
+
+from lra_bench.records import ControlLevel, RunRecord
+from lra_bench.train import StoppedError
+
+ALL = ("accuracy", "time", "memory", "flops")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
+
+
+def lasting(record: RunRecord) -> dict[str, Any]:
+    """A record without what differs between two runs of one cell: times, load and process size."""
+    content = record.model_dump(mode="json", by_alias=True)
+    for name in ("step_time", "environment", "provenance"):
+        content.pop(name)
+    if content["peak_memory"]:
+        content["peak_memory"].pop("process_peak_bytes")
+    if content["accuracy"]:
+        content["accuracy"].pop("train_s")
+        content["accuracy"].pop("seconds_to_target")
+        for point in content["accuracy"]["curve"]:
+            point.pop("elapsed_s")
+    return content
+
+
+@pytest.mark.parametrize("stop_after", range(1, 9))
+def test_stopped_at_any_question_and_resumed(tmp_path: Path, stop_after: int) -> None:
+    """`should_stop` is asked after each measuring phase and each training step."""
+    cell = toy_cell(metrics=("accuracy", "memory", "flops"))
+    whole = work(cell, tmp_path / "whole")
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == stop_after
+
+    with pytest.raises(StoppedError):
+        work(cell, tmp_path / "parts", should_stop=stop)
+    assert not list((tmp_path / "parts").rglob("*.json")) or "measurements" in str(
+        list((tmp_path / "parts").rglob("*.json"))
+    )
+    events: list[Any] = []
+    resumed = work(cell, tmp_path / "parts", events=events)
+    assert lasting(resumed) == lasting(whole)
+    if stop_after >= 3:
+        assert not [event for event in events if event.get("phase") in ("memory", "flops")], "measured twice"
+
+
+def test_memory_is_the_same_in_every_repeat(tmp_path: Path) -> None:
+    records = [work(toy_cell(metrics=("memory",)), tmp_path / str(i)) for i in range(2)]
+    first, second = (record.peak_memory for record in records)
+    assert first is not None
+    assert second is not None
+    assert first.peak_bytes == second.peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "reason"),
+    [
+        ("toy:Hungry", "oom", "allocate"),
+        ("toy:Broken", "error", "a fault in somebody's model"),
+        ("toy:Exploding", "diverged", "not finite"),
+    ],
+)
+def test_failures_are_records(tmp_path: Path, model: str, status: str, reason: str) -> None:
+    record = work(toy_cell(model), tmp_path)
+    assert record.status == status
+    assert reason in (record.reason or "")
+    assert list((tmp_path / "runs").rglob("*.json")), "it is on disk"
+
+
+def test_time_limit_is_a_record_with_the_scores_so_far(tmp_path: Path) -> None:
+    record = work(toy_cell(protocol=toy_protocol(budget__time_limit_s=1e-9)), tmp_path)
+    assert record.status == "timeout"
+    assert record.accuracy is not None
+    assert record.accuracy.last.step == 1
+
+
+def test_verdicts(tmp_path: Path) -> None:
+    def level(name: str, accuracy: float) -> ControlLevel:
+        return ControlLevel(name=name, accuracy=accuracy, n=128, run_id="0")
+
+    record = work(toy_cell(), tmp_path / "a")
+    assert record.verdict is not None
+    assert record.verdict.label in ("chance", "not_compared")
+    learned = toy_cell(protocol=toy_protocol(budget__steps=200, optimizer__learning_rate=0.02))
+    for number, (controls, label) in enumerate(
+        [
+            ((), "not_compared"),
+            ((level("weak", 0.50),), "above_controls"),
+            ((level("weak", 0.50), level("strong", 0.999)), "not_above_controls"),
+        ]
+    ):
+        verdict = work(learned, tmp_path / str(number), controls=controls).verdict
+        assert verdict is not None
+        assert verdict.label == label
+        assert [control.name for control in verdict.controls] == [control.name for control in controls]
+    assert verdict is not None
+    assert "below the control strong" in verdict.text
+
+
+def test_speed_only(tmp_path: Path) -> None:
+    record = work(toy_cell(metrics=("time", "memory", "flops")), tmp_path)
+    assert record.accuracy is None
+    assert record.verdict is None
+    assert record.step_time is not None
+    assert record.task is not None
+    assert list(record.task.splits) == ["train"]
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    curves = [work(toy_cell(seed=seed), tmp_path).accuracy.curve for seed in (0, 1)]
+    assert curves[0] != curves[1]
+
+
+def test_measurements_survive_as_json(tmp_path: Path) -> None:
+    cell = toy_cell(metrics=("memory", "flops"))
+
+    def stop() -> bool:
+        return True
+
+    with pytest.raises(StoppedError):
+        work(cell, tmp_path, should_stop=stop)
+    kept = json.loads((cell.partial_folder(tmp_path) / "measurements.json").read_text())
+    assert list(kept) == ["flops"]
