@@ -20,7 +20,8 @@ class Cost:
     """What one layer costs for one sequence: the closed form on a model's card.
 
     `flops` is the forward pass of the whole mixer with its projections, a multiply-add as two,
-    matrix products, convolutions and transforms only, as the counter counts them.
+    matrix products, convolutions and transforms only, as `measure.flops.count_flops` counts them (a
+    complex multiply-add as eight).
     `activation_bytes` is what the backward pass needs kept, at four bytes an element.
     """
 

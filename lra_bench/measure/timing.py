@@ -1,0 +1,265 @@
+"""Step time: every sample kept, and a summary that admits noise.
+
+A step is timed from one synchronisation of the device to the next, gradients and update included if the
+step has them. Compare medians only within one measuring session on one machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from statistics import fmean, median, pstdev
+from typing import Any
+
+import numpy as np
+import torch
+
+from lra_bench.errors import UsageError, require
+from lra_bench.measure.machine import available_cores, load_average
+from lra_bench.stats import median_interval
+
+NOISY_VARIATION = 0.10
+"""Coefficient of variation above which a timing is called noisy."""
+NOISY_LOAD_PER_CORE = 0.5
+"""Load average per core, before the first step, above which the machine was not ours alone."""
+WARM_UP_AGREEMENT = 0.10
+MIN_SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds per step. `samples_s` are wall-clock, in order; all else follows from the lists."""
+
+    samples_s: list[float]
+    cpu_samples_s: list[float]
+    """Processor seconds of this process, all threads, for the same steps: what other load disturbs least."""
+    device_samples_s: list[float] | None
+    """CUDA: seconds between two events on the device's stream, without the launch of the first kernel."""
+    first_step_s: float
+    """The very first step, with compilation and allocation. Not a sample."""
+    warm_up_steps: int
+    """Untimed steps before the samples, the first included."""
+    warmed_up: bool
+    """False if the last two warm-up steps still differed by more than 10 % when the cap was reached."""
+    median_s: float
+    median_low_s: float
+    median_high_s: float
+    interval_level: float
+    """Distribution-free interval of the median and the level it reaches (`stats.median_interval`)."""
+    mad_s: float
+    """Median absolute deviation from the median, unscaled."""
+    p05_s: float
+    p95_s: float
+    min_s: float
+    variation: float
+    """Standard deviation over mean."""
+    cpu_median_s: float
+    load_before: float | None
+    """One-minute load average before the first step."""
+    noise: list[str]
+    """Why these times are suspect; empty if nothing showed."""
+
+    @property
+    def noisy(self) -> bool:
+        return bool(self.noise)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "noisy": self.noisy}
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given. Nothing to wait for on the CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+class StepTimer:
+    """Times one step function, all at once or turn by turn.
+
+    A session that compares models keeps one process per cell and calls `take` in each, round-robin, so that
+    a disturbance hits all alike; `result` summarises at the end.
+    """
+
+    def __init__(self, step: Callable[[], object], *, device: str | torch.device = "cpu") -> None:
+        self._step = step
+        self._device = torch.device(device)
+        self._samples: list[float] = []
+        self._cpu_samples: list[float] = []
+        self._device_samples: list[float] = []
+        self._first_step_s: float | None = None
+        self._warm_up_steps = 0
+        self._warmed_up = False
+        self._load_before = load_average()
+
+    @property
+    def samples(self) -> int:
+        return len(self._samples)
+
+    def warm_up(
+        self, *, min_steps: int = 3, min_seconds: float = 1.0, max_steps: int = 100, max_seconds: float = 30.0
+    ) -> None:
+        """Steps until at least `min_steps` and `min_seconds`, and until two in a row agree within 10 %.
+
+        Gives up waiting for agreement at `max_steps` or `max_seconds`; the result says so.
+        """
+        require(2 <= min_steps <= max_steps, "min_steps", min_steps, f"from 2 to max_steps={max_steps}")
+        seconds: list[float] = []
+        with _frozen_collector():
+            while True:
+                seconds.append(self._timed_step()[0])
+                self._warm_up_steps += 1
+                if len(seconds) < min_steps:
+                    continue
+                slow, fast = max(seconds[-2:]), min(seconds[-2:])
+                self._warmed_up = slow <= (1 + WARM_UP_AGREEMENT) * fast
+                if self._warmed_up and sum(seconds) >= min_seconds:
+                    break
+                spent = sum(seconds)
+                if spent >= max_seconds or (len(seconds) >= max_steps and spent >= min_seconds):
+                    break
+        if self._first_step_s is None:
+            self._first_step_s = seconds[0]
+
+    def take(self, steps: int = 1, *, settle_steps: int = 0) -> None:
+        """Times `steps` steps, after `settle_steps` untimed ones (caches are cold after a pause)."""
+        if self._first_step_s is None:
+            raise UsageError("StepTimer.take: nothing is warm yet. Call warm_up() first.")
+        require(steps >= 1, "steps", steps, "at least 1")
+        with _frozen_collector():
+            for _ in range(settle_steps):
+                self._timed_step()
+            for _ in range(steps):
+                self._sample()
+
+    def take_until_enough(
+        self, *, min_steps: int, min_seconds: float, max_seconds: float, max_steps: int
+    ) -> None:
+        """Times steps under the stopping rule of `measure_step_time`."""
+        start = time.perf_counter()
+        with _frozen_collector():
+            while True:
+                self._sample()
+                elapsed = time.perf_counter() - start
+                enough = self.samples >= min_steps and elapsed >= min_seconds
+                spent = elapsed >= max_seconds and self.samples >= min(MIN_SAMPLES, min_steps)
+                if enough or spent or self.samples >= max_steps:
+                    return
+
+    def result(self) -> StepTime:
+        """Summary of the samples so far."""
+        if not self._samples or self._first_step_s is None:
+            raise UsageError("StepTimer.result: no samples yet. Call warm_up() and take() first.")
+        samples = self._samples
+        middle = median(samples)
+        interval = median_interval(samples)
+        variation = pstdev(samples) / fmean(samples)
+        return StepTime(
+            samples_s=list(samples),
+            cpu_samples_s=list(self._cpu_samples),
+            device_samples_s=list(self._device_samples) or None,
+            first_step_s=self._first_step_s,
+            warm_up_steps=self._warm_up_steps,
+            warmed_up=self._warmed_up,
+            median_s=middle,
+            median_low_s=interval.low,
+            median_high_s=interval.high,
+            interval_level=interval.level,
+            mad_s=median(abs(sample - middle) for sample in samples),
+            p05_s=float(np.quantile(samples, 0.05)),
+            p95_s=float(np.quantile(samples, 0.95)),
+            min_s=min(samples),
+            variation=variation,
+            cpu_median_s=median(self._cpu_samples),
+            load_before=self._load_before,
+            noise=self._noise(variation),
+        )
+
+    def _noise(self, variation: float) -> list[str]:
+        noise = []
+        if variation > NOISY_VARIATION:
+            noise.append(f"samples vary by {variation:.0%}, over {NOISY_VARIATION:.0%}")
+        cores = available_cores()
+        if self._load_before is not None and self._load_before > NOISY_LOAD_PER_CORE * cores:
+            noise.append(f"load average {self._load_before:.1f} on {cores} cores before the first step")
+        if not self._warmed_up:
+            noise.append("still changing when warm-up ended")
+        return noise
+
+    def _sample(self) -> None:
+        wall, cpu, on_device = self._timed_step()
+        self._samples.append(wall)
+        self._cpu_samples.append(cpu)
+        if on_device is not None:
+            self._device_samples.append(on_device)
+
+    def _timed_step(self) -> tuple[float, float, float | None]:
+        """Wall seconds, processor seconds, and seconds on the device's stream where it has events."""
+        device = self._device
+        # Cycles of the step before: cheap, as all older objects are frozen, and without it a model
+        # that makes cycles would pile up activations.
+        gc.collect()
+        on_cuda = device.type == "cuda"
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if on_cuda else []
+        stream = torch.cuda.current_stream(device) if on_cuda else None
+        synchronise(device)
+        cpu_start, start = time.process_time_ns(), time.perf_counter_ns()
+        if on_cuda:
+            events[0].record(stream)
+        self._step()
+        if on_cuda:
+            events[1].record(stream)
+        synchronise(device)
+        end, cpu_end = time.perf_counter_ns(), time.process_time_ns()
+        on_device = events[0].elapsed_time(events[1]) / 1e3 if on_cuda else None
+        return (end - start) / 1e9, (cpu_end - cpu_start) / 1e9, on_device
+
+
+def measure_step_time(
+    step: Callable[[], object],
+    *,
+    device: str | torch.device = "cpu",
+    min_steps: int = 20,
+    min_seconds: float = 1.0,
+    max_seconds: float = 5.0,
+    max_steps: int = 1_000,
+    warm_up_min_steps: int = 3,
+    warm_up_min_seconds: float = 1.0,
+    warm_up_max_seconds: float = 30.0,
+) -> StepTime:
+    """Warms up, then times `step` until there are `min_steps` samples over at least `min_seconds`.
+
+    Slow steps end at `max_seconds`, but never with fewer than five samples (or `min_steps`, if that is
+    less); very fast ones at `max_steps`. The batch should be on the device already: loading it is not
+    part of a step.
+    """
+    require(min_steps >= 1, "min_steps", min_steps, "at least 1")
+    require(max_steps >= min_steps, "max_steps", max_steps, f"at least min_steps={min_steps}")
+    require(max_seconds >= min_seconds, "max_seconds", max_seconds, f"at least min_seconds={min_seconds}")
+    timer = StepTimer(step, device=device)
+    timer.warm_up(
+        min_steps=warm_up_min_steps, min_seconds=warm_up_min_seconds, max_seconds=warm_up_max_seconds
+    )
+    timer.take_until_enough(
+        min_steps=min_steps, min_seconds=min_seconds, max_seconds=max_seconds, max_steps=max_steps
+    )
+    return timer.result()
+
+
+@contextmanager
+def _frozen_collector() -> Iterator[None]:
+    """No garbage collection between samples; what exists already is not scanned later either."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
