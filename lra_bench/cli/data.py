@@ -12,7 +12,7 @@ import typer
 from lra_bench.cli.run import split_names
 from lra_bench.errors import DataError, UsageError
 
-app = typer.Typer(help="List, prepare, verify, export or clean data.", no_args_is_help=True)
+app = typer.Typer(help="List, prepare, verify, export or clean data.", no_args_is_help=True, rich_markup_mode=None)
 
 TaskName = Annotated[str, typer.Argument(help="Task name or comma list.")]
 Protocol = Annotated[str, typer.Option(help="Whose variant and counts.")]
@@ -133,12 +133,10 @@ def export(
         **_task_options(parse_assignments(settings or [])),
     }
     opened = load_task(task, **options)
-    exporter = opened.task.inspectors().get("export")
-    if exporter is None:
-        raise UsageError(f"{task} has no export format yet. Tasks that have one: listops.")
     for split in SPLITS:
         size = opened.task.split_sizes[split]
-        written = exporter(opened.dataset(split, size if count is None else min(count, size)), split, out)
+        dataset = opened.dataset(split, size if count is None else min(count, size))
+        written = opened.task.export(split, dataset, out)
         typer.echo(f"Written to {written}")
 
 

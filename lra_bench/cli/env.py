@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = "Examples:  lra-bench env   ·   lra-bench env --json"
+EXAMPLES = """\b
+Examples:
+  lra-bench env
+  lra-bench env --json"""
 
 
 def env(

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = (
-    "Examples:  lra-bench leaderboard   ·   lra-bench leaderboard --results results --results shared/results"
-)
+EXAMPLES = """\b
+Examples:
+  lra-bench leaderboard
+  lra-bench leaderboard --results results --results shared/results"""
 
 
 def leaderboard(

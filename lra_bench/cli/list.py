@@ -10,7 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-EXAMPLES = "Examples:  lra-bench list models   ·   lra-bench list models 'lin*' --json"
+EXAMPLES = """\b
+Examples:
+  lra-bench list models
+  lra-bench list models 'lin*' --json"""
 
 
 class Things(StrEnum):

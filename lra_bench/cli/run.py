@@ -12,10 +12,10 @@ import typer
 
 from lra_bench.errors import UsageError
 
-EXAMPLES = (
-    "Examples:  lra-bench run --model linformer --task pathfinder   ·   "
-    "lra-bench run --model transformer,local --task listops --seeds 0,1,2 --set budget.steps=1000"
-)
+EXAMPLES = """\b
+Examples:
+  lra-bench run --model linformer --task pathfinder
+  lra-bench run --model transformer,local --task listops --seeds 0,1,2 --steps 1000"""
 
 
 def split_names(text: str) -> list[str]:

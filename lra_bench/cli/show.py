@@ -10,7 +10,10 @@ import typer
 
 from lra_bench.errors import UsageError, suggest
 
-EXAMPLES = "Examples:  lra-bench show linformer   ·   lra-bench show 1f0c3a9d"
+EXAMPLES = """\b
+Examples:
+  lra-bench show linformer
+  lra-bench show 1f0c3a9d"""
 
 
 def show(

@@ -7,9 +7,15 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
+
+from lra_bench.errors import OptionError, UsageError
+
+if TYPE_CHECKING:
+    import datasets
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -22,7 +28,7 @@ class TaskSpec:
     task: str
     """Catalog name."""
     dataset: str
-    """Which data these are, for example `pathfinder-generated`: generated and released sets never share it."""
+    """Which data these are, as `pathfinder-generated`; generated and released sets never share it."""
     variant: str
     """Short readable name of the options in force, for example `32x32-length14`."""
     num_classes: int
@@ -79,8 +85,16 @@ class Task(ABC):
         Called from several threads at once; releases the GIL where it can.
         """
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> None:  # noqa: B027 - most tasks have nothing to do
         """Compiles or loads what `examples` needs, once, before worker threads start."""
+
+    def export(self, split: Split, dataset: datasets.Dataset, folder: Path) -> Path:
+        """Writes prepared examples in the layout of the released files and returns where.
+
+        Raises:
+            UsageError: there is no released layout, or none is implemented.
+        """
+        raise UsageError(f"{self.spec.task} has no file format to export to.")
 
     def inspectors(self) -> Mapping[str, Callable[..., Any]]:
         """Optional functions for people who look at data (`render`, `decode`)."""
@@ -93,6 +107,4 @@ class Task(ABC):
         Raises:
             OptionError: the task can't have that length; the message lists those it can.
         """
-        from lra_bench.errors import OptionError
-
         raise OptionError(f"--length {length}: this task has a single length.")

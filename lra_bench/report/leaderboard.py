@@ -170,10 +170,10 @@ def _board(group: Group, records: list[RunRecord]) -> Board:
     order = sorted(by_model, key=lambda label: _order(by_model[label][0], label))
     rows = []
     for label in order:
-        group = by_model[label]
-        first = group[0]
+        runs = by_model[label]
+        first = runs[0]
         cells = [label, first.model.family, _ratio(first)]
-        cells += [_score_cell([r for r in group if _column(r, columns) == name]) for name in columns.values()]
+        cells += [_score_cell([r for r in runs if _column(r, columns) == name]) for name in columns.values()]
         rows.append(Row(cells, first.model.control))
     title = f"{group.protocol} on {group.device}, {group.precision}{', compiled' if group.compiled else ''}"
     notes = [f"Protocol {group.protocol} `{group.sha256[:12]}`."]

@@ -1,0 +1,205 @@
+"""`lra-bench run` as a user meets it: processes, exit codes, signals, continuing, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import write_protocol
+from test_worker import lasting
+
+from lra_bench.records import load_records
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(TESTS),
+        "LRA_BENCH_CACHE": str(tmp_path_factory.getbasetemp() / "toy-cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def command(protocol: Path, results: Path, *extra: str, model: str = "toy:Mean") -> list[str]:
+    names = ["--model", model, "--task", "toy:Evens", "--protocol", str(protocol), "--device", "cpu"]
+    return [sys.executable, "-m", "lra_bench", "run", *names, "--results", str(results), *extra]
+
+
+def call(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_one_cell_end_to_end(tmp_path: Path, environment: dict[str, str]) -> None:
+    protocol, results = write_protocol(tmp_path), tmp_path / "results"
+    first = call(command(protocol, results, "--set", "model.gain=2"), environment)
+    assert first.returncode == 0, first.stderr
+    record = load_records(results)[0]
+    assert record.model.options == {"gain": 2.0}
+    assert record.provenance["command"].endswith("--set model.gain=2")
+    for text in ("Test accuracy", "Step time", "Peak memory", "FLOPs", "Parameters", "Chance"):
+        assert text in first.stdout
+    path = next((results / "runs").rglob("*.json"))
+    assert first.stdout.strip().splitlines()[-1] == f"Record: {path}", "the record's path is last"
+    assert "training 12 of 12" in first.stderr, "plain lines where there is no terminal"
+    assert "\x1b[" not in first.stdout + first.stderr, "no colours where there is no terminal"
+
+    before = path.read_bytes()
+    again = call(command(protocol, results, "--set", "model.gain=2", "--json"), environment)
+    assert again.returncode == 0
+    assert json.loads(again.stdout)[0]["run_id"] == record.run_id, "JSON alone on stdout"
+    assert "already finished" in again.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "status"), [("toy:Hungry", "oom"), ("toy:Exploding", "diverged"), ("toy:Broken", "error")]
+)
+def test_failed_cells_are_records_and_exit_1(
+    tmp_path: Path, environment: dict[str, str], model: str, status: str
+) -> None:
+    results = tmp_path / "results"
+    arguments = command(write_protocol(tmp_path), results, "--metrics", "accuracy", model=model)
+    done = call(arguments, environment)
+    assert done.returncode == 1, done.stderr
+    assert load_records(results)[0].status == status
+    assert f"Ended as {status}" in done.stdout
+
+
+def test_a_killed_worker_is_no_record(tmp_path: Path, environment: dict[str, str]) -> None:
+    results = tmp_path / "results"
+    arguments = command(
+        write_protocol(tmp_path), results, "--metrics", "accuracy", model="toy:SilentlyKilled"
+    )
+    done = call(arguments, environment)
+    assert done.returncode == 1
+    assert "was killed by SIGKILL" in done.stderr
+    assert load_records(results) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_there_is_and_the_same_command_continues(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
+    protocol = write_protocol(tmp_path, budget__steps=1500, budget__evaluate_every=400)
+    whole = call(command(protocol, tmp_path / "whole", "--metrics", "accuracy"), environment)
+    assert whole.returncode == 0, whole.stderr
+
+    results = tmp_path / "parts"
+    arguments = command(protocol, results, "--metrics", "accuracy")
+    process = subprocess.Popen(
+        arguments, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "training 1 of" in line or "training 400 of" in line:
+            break
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130, rest
+    assert "the same command continues" in rest
+    assert list(results.rglob("checkpoint.pt"))
+    done = call(arguments, environment)
+    assert done.returncode == 0, done.stderr
+    assert lasting(load_records(results)[0]) == lasting(load_records(tmp_path / "whole")[0])
+
+
+def test_a_killed_command_continues_to_the_same_record(tmp_path: Path, environment: dict[str, str]) -> None:
+    """SIGKILL to parent and child at several moments; the run still ends as if nothing had happened."""
+    protocol = write_protocol(tmp_path, budget__steps=600, budget__evaluate_every=100)
+    whole = call(command(protocol, tmp_path / "whole", "--metrics", "accuracy,flops"), environment)
+    assert whole.returncode == 0, whole.stderr
+    results = tmp_path / "parts"
+    arguments = command(protocol, results, "--metrics", "accuracy,flops")
+    for moment in ("FLOPs", "training 1 of", "training 200 of"):
+        process = subprocess.Popen(
+            arguments, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if moment in line:
+                break
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+        )
+        for pid in (process.pid, *map(int, children.stdout.split())):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.1)
+        assert load_records(results) == []
+    done = call(arguments, environment)
+    assert done.returncode == 0, done.stderr
+    assert lasting(load_records(results)[0]) == lasting(load_records(tmp_path / "whole")[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--model", "linforner", "--task", "pathfinder"], 2, "Did you mean linformer"),
+        (["--model", "linformer", "--task", "pathfindr"], 2, "Did you mean pathfinder"),
+        (["--model", "linformer", "--task", "pathfinder", "--set", "model.rnk=3"], 2, "Did you mean rank"),
+        (["--model", "linformer", "--task", "pathfinder", "--set", "model.rank=0"], 2, "rank=0"),
+        (["--model", "linformer", "--task", "pathfinder", "--set", "budget.stpes=3"], 2, "Did you mean steps"),
+        (["--model", "linformer", "--task", "pathfinder", "--length", "1000"], 2, "1024"),
+        (["--model", "linformer", "--task", "pathfinder", "--seeds", "a"], 2, "--seeds"),
+        (["--model", "linformer", "--task", "pathfinder", "--device", "tpu"], 2, "Unknown device"),
+        (["--model", "linformer", "--task", "pathfinder", "--data-dir", "/no/such"], 2, "no such folder"),
+        (["--modle", "linformer", "--task", "pathfinder"], 2, "--model"),
+    ],
+)
+def test_bad_input_in_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    from lra_bench.cli.main import main
+
+    monkeypatch.setattr(sys, "argv", ["lra-bench", "run", *arguments, "--results", str(tmp_path / "r")])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "r").exists(), "nothing was begun"
+
+
+def test_unwritable_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lra_bench.cli.main import main
+
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    arguments = ["lra-bench", "run", "--model", "local", "--task", "pathfinder", "--results", str(blocked)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code == 5
+    assert str(blocked) in capsys.readouterr().err
+
+
+def test_dry_run_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lra_bench.cli.main import main
+
+    arguments = ["run", "--model", "local,linformer", "--task", "pathfinder", "--seeds", "0-1", "--dry-run"]
+    monkeypatch.setattr(sys, "argv", ["lra-bench", *arguments, "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.count("linformer") >= 2
+    assert not list(tmp_path.rglob("*.json"))

@@ -1,0 +1,145 @@
+"""The other verbs: list, show, leaderboard, data, env."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from harness import toy_cell, work
+
+from lra_bench.cli.main import main
+
+
+@pytest.fixture
+def lra_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Calls the command in this process: (arguments) -> (exit code, stdout, stderr)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lra-bench", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        captured = capsys.readouterr()
+        return int(exit_info.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
+        work(toy_cell(), folder)
+    return folder
+
+
+def test_help_of_every_verb_fits_a_screen_and_has_examples(lra_bench) -> None:
+    code, out, _ = lra_bench("--help")
+    assert code == 0
+    for verb in ("run", "list", "show", "leaderboard", "data", "env"):
+        assert verb in out
+        code, text, _ = lra_bench(verb, "--help")
+        assert code == 0
+        assert len(text.splitlines()) < 50
+        if verb != "data":
+            assert "Example" in text
+
+
+def test_version(lra_bench) -> None:
+    assert lra_bench("--version")[1].startswith("lra-bench 0.")
+
+
+@pytest.mark.parametrize("what", ["models", "tasks", "protocols", "devices"])
+def test_list(lra_bench, what: str) -> None:
+    code, out, _ = lra_bench("list", what)
+    assert code == 0
+    assert len(out.splitlines()) > 2
+    rows = json.loads(lra_bench("list", what, "--json")[1])
+    assert all(row["name"] for row in rows)
+
+
+def test_list_takes_a_glob(lra_bench) -> None:
+    names = [row["name"] for row in json.loads(lra_bench("list", "models", "lin*", "--json")[1])]
+    assert names == ["linformer", "linear_transformer"]
+    code, _, err = lra_bench("list", "models", "nothing*")
+    assert code == 0
+    assert "No models match" in err
+
+
+def test_list_runs_and_show(lra_bench, results: Path) -> None:
+    rows = json.loads(lra_bench("list", "runs", "--results", str(results), "--json")[1])
+    assert rows[0]["model"] == "toy:Mean"
+    shown = json.loads(lra_bench("show", rows[0]["name"][:6], "--results", str(results), "--json")[1])
+    assert shown["run_id"] == rows[0]["name"]
+
+
+def test_show_cards(lra_bench) -> None:
+    card = json.loads(lra_bench("show", "linformer", "--json")[1])
+    assert card["paper"]["arxiv"] == "2006.04768"
+    assert card["options"]["rank"]["default"] == 256
+    assert "width 64" in lra_bench("show", "lite")[1]
+    assert json.loads(lra_bench("show", "pathx", "--json")[1])["options"]["size"]["default"] == 128
+    code, _, err = lra_bench("show", "linforner")
+    assert code == 2
+    assert "Did you mean linformer" in err
+
+
+def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path) -> None:
+    code, out, _ = lra_bench("leaderboard", "--results", str(results))
+    assert code == 0
+    assert "toy:Mean" in out
+    path = results / "LEADERBOARD.md"
+    text = path.read_text()
+    assert "| toy:Mean |" in text
+    assert lra_bench("leaderboard", "--results", str(results), "--check")[0] == 0
+    path.write_text(text + "edited by hand")
+    assert lra_bench("leaderboard", "--results", str(results), "--check")[0] == 1
+
+    damaged = results / "runs" / "damaged.json"
+    damaged.write_text("{")
+    try:
+        code, out, err = lra_bench("leaderboard", "--results", str(results))
+    finally:
+        damaged.unlink()
+    assert code == 5
+    assert "damaged.json" in err
+    assert "toy:Mean" in out, "the good records still make a table"
+
+
+def test_leaderboard_of_no_folder(lra_bench, tmp_path: Path) -> None:
+    code, _, err = lra_bench("leaderboard", "--results", str(tmp_path / "absent"))
+    assert code == 2
+    assert "no such folder" in err
+
+
+def test_env_is_json(lra_bench) -> None:
+    content = json.loads(lra_bench("env", "--json")[1])
+    assert content["device"]["slug"].startswith("cpu-")
+
+
+def test_data_prepare_verify_list_export_clean(
+    lra_bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
+    options = []
+    for option in ("train_size=40", "validation_size=10", "test_size=10", "min_length=20", "max_length=60"):
+        options += ["--set", f"task.{option}"]
+    code, first, err = lra_bench("data", "prepare", "listops", "--all", *options)
+    assert code == 0, err
+    assert first.count("SHA-256") == 3
+    assert lra_bench("data", "verify", "listops", "--all", *options)[1] == first
+    assert "listops" in lra_bench("data", "list")[1]
+    code, out, err = lra_bench("data", "export", "listops", "--out", str(tmp_path / "tsv"), *options)
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "tsv").iterdir()) == [
+        "basic_test.tsv",
+        "basic_train.tsv",
+        "basic_val.tsv",
+    ]
+    assert lra_bench("data", "clean", "listops", "--yes")[0] == 0
+    assert "Nothing prepared" in lra_bench("data", "list")[1]
+    code, _, err = lra_bench("data", "prepare", "listops", "--set", "budget.steps=3")
+    assert code == 2

@@ -1,0 +1,152 @@
+"""Boards: what is never mixed, controls first, reasons for missing cells, same bytes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import toy_cell, work
+
+from lra_bench.records import RunRecord, Score
+from lra_bench.report.leaderboard import Leaderboard, leaderboard, summarise
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
+        return work(toy_cell(), tmp_path_factory.mktemp("results"))
+
+
+def score(accuracy: float, n: int = 2000) -> Score:
+    return Score(step=1, accuracy=accuracy, correct=round(accuracy * n), n=n, interval=(0, 1), loss=1)
+
+
+def variant(base: RunRecord, run_id: str, **changes: Any) -> RunRecord:
+    """A record like `base` with other values; model, task and protocol as nested changes."""
+    content = base.model_dump(by_alias=True)
+    content["run_id"] = run_id
+    accuracy = changes.pop("accuracy", 0.6)
+    if accuracy is None:
+        content["accuracy"] = None
+    else:
+        content["accuracy"]["best"] = score(accuracy).model_dump()
+    for key, value in changes.items():
+        node = content
+        *path, last = key.split("__")
+        for part in path:
+            node = node[part]
+        node[last] = value
+    return RunRecord.model_validate(content)
+
+
+def row(board: Leaderboard, model: str, index: int = 0) -> list[str]:
+    return next(r.cells for r in board.boards[index].rows if r.cells[0] == model)
+
+
+def test_controls_are_the_first_rows(base: RunRecord) -> None:
+    records = [
+        variant(base, "1", model__name="zeta", model__family="exact"),
+        variant(base, "2", model__name="majority", model__family="control", model__control=True),
+        variant(base, "3", model__name="transformer", model__family="exact"),
+    ]
+    board = leaderboard(records).boards[0]
+    assert [r.cells[0] for r in board.rows] == ["majority", "transformer", "zeta"]
+    assert [r.control for r in board.rows] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "other-device"},
+        {"protocol__name": "lite"},
+        {"protocol__sha256": "0" * 64},
+        {"protocol__overrides": {"budget.steps": 3}},
+        {"precision": "bf16"},
+        {"compiled": True},
+    ],
+)
+def test_what_is_never_in_one_table(base: RunRecord, change: dict[str, Any]) -> None:
+    boards = leaderboard([variant(base, "1"), variant(base, "2", **change)]).boards
+    assert len(boards) == 2
+    assert len({board.title + board.notes[0] for board in boards}) == 2
+
+
+def test_controls_stand_beside_changed_training_but_not_beside_changed_data(base: RunRecord) -> None:
+    control = variant(base, "1", model__name="majority", model__control=True)
+    longer = variant(base, "2", protocol__overrides={"budget.steps": 3})
+    other_data = variant(base, "3", protocol__overrides={"task.length": 9})
+    boards = leaderboard([control, longer, other_data]).boards
+    names = {board.title.partition("changed: ")[2]: [r.cells[0] for r in board.rows] for board in boards}
+    assert names["budget.steps=3"] == ["majority", "toy:Mean"]
+    assert names["task.length=9"] == ["toy:Mean"]
+    assert set(names) == {"budget.steps=3", "task.length=9"}, "no table of controls alone"
+
+
+def test_two_versions_of_the_data_are_two_columns(base: RunRecord) -> None:
+    other = variant(base, "2", model__name="other", task__splits__test__sha256="f" * 64)
+    board = leaderboard([variant(base, "1"), other]).boards[0]
+    assert len(board.columns) == 5
+    assert sum("-" in r.cells[3:] for r in board.rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [("oom", "OOM"), ("timeout", "T/O"), ("diverged", "NaN"), ("error", "error"), ("unsupported", "n/a")],
+)
+def test_missing_cells_say_why(base: RunRecord, status: str, shown: str) -> None:
+    failed = variant(base, "1", model__name="failed", status=status, reason="because", accuracy=None)
+    board = leaderboard([failed, variant(base, "2")])
+    assert row(board, "failed")[3] == shown
+    assert f"{status}: because" in board.markdown()
+
+
+def test_not_run_and_speed_only(base: RunRecord) -> None:
+    second_task = variant(base, "2", model__name="other", task__name="second")
+    speed = variant(base, "3", model__name="fast", accuracy=None, task__splits={})
+    board = leaderboard([variant(base, "1"), second_task, speed])
+    assert row(board, "other")[3:][board.boards[0].columns[3:].index("toy:Evens")] == "-"
+    assert "speed only" in row(board, "fast")
+
+
+def test_seeds_are_averaged_and_failures_counted(base: RunRecord) -> None:
+    records = [variant(base, str(seed), seed=seed, accuracy=0.5 + 0.1 * seed) for seed in range(3)]
+    records.append(variant(base, "9", seed=9, status="diverged", accuracy=None))
+    cell = row(leaderboard(records), "toy:Mean")[3]
+    assert cell.startswith("60.0 (")
+    assert "n=3, 1 failed" in cell
+
+
+def test_options_that_differ_are_rows_of_their_own(base: RunRecord) -> None:
+    board = leaderboard([variant(base, "1"), variant(base, "2", model__changed_options={"gain": 2.0})])
+    assert [r.cells[0] for r in board.boards[0].rows] == ["toy:Mean", "toy:Mean (gain=2.0)"]
+
+
+def test_many_parameters_are_marked(base: RunRecord) -> None:
+    assert row(leaderboard([variant(base, "1", model__ratio=1.10)]), "toy:Mean")[2] == "1.10"
+    assert row(leaderboard([variant(base, "1", model__ratio=1.11)]), "toy:Mean")[2] == "1.11 !"
+
+
+def test_same_bytes_in_any_order(base: RunRecord) -> None:
+    records = [variant(base, str(i), model__name=f"m{i % 3}", seed=i, accuracy=0.5 + i / 40) for i in range(9)]
+    text = leaderboard(records).markdown()
+    random.Random(0).shuffle(records)
+    assert leaderboard(records).markdown() == text
+    assert leaderboard([]).markdown().endswith("No records yet.\n")
+
+
+def test_a_bar_in_a_name_does_not_break_the_table(base: RunRecord) -> None:
+    text = leaderboard([variant(base, "1", model__name="a|b", reason="c\nd", status="error")]).markdown()
+    assert "a\\|b" in text
+    assert "c d" in text
+
+
+def test_summary_over_seeds_by_hand() -> None:
+    one = summarise([score(0.5)])
+    assert (one.low, one.high) == pytest.approx((0.47809, 0.52191), abs=1e-4)  # Wilson, n = 2,000
+    three = summarise([score(0.4), score(0.5), score(0.6)])
+    # sd 0.1, t(0.975, 2) = 4.30265; examples: 1.96 sqrt(.25 / 2000) = 0.021913
+    half = ((4.30265 * 0.1 / 3**0.5) ** 2 + 0.021913**2) ** 0.5
+    assert (three.mean, three.low, three.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=1e-5)
