@@ -64,7 +64,7 @@ class Task(ABC):
     generator_version: ClassVar[int] = 1
     """Raised when the same options would give other examples; part of every fingerprint."""
     shard_size: int = 2_000
-    """Examples prepared and stored together. Split sizes are multiples of it."""
+    """Examples prepared and stored together. The last shard of a split may be shorter."""
     split_sizes: Mapping[Split, int]
     """How many examples each split has; a protocol may use the first so many."""
 
@@ -80,8 +80,8 @@ class Task(ABC):
     def examples(self, split: Split, start: int, stop: int) -> pa.Table:
         """Examples start..stop of a split, in index order.
 
-        Columns: `input_ids`, list<uint8 or int32> or fixed_size_list; `label`, int64; and
-        `input_ids_2` for paired tasks. See `columns.fixed_column` and `columns.ragged_column`.
+        Columns: `input_ids`, list<uint8 or int32> or fixed_size_list; `label`, int64 (list<int32>
+        where every token has one); and `input_ids_2` for paired tasks. See `columns.fixed_column` and `columns.ragged_column`.
         Called from several threads at once; releases the GIL where it can.
         """
 

@@ -1,0 +1,197 @@
+"""Batches of padded token ids with masks, and which examples each training step sees."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lra_bench.data.columns import TokenColumn
+from lra_bench.data.prepare import PreparedSplit
+from lra_bench.data.task import TaskSpec
+from lra_bench.errors import DataError, require
+
+IGNORED_LABEL = -100
+"""Label of padding where every token has a label; the default `ignore_index` of torch's losses."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows. `mask` is True at real tokens, or None if no row has padding."""
+
+    input_ids: Tensor
+    """(b, n) int64"""
+    mask: Tensor | None
+    """(b, n) bool or None"""
+    labels: Tensor
+    """(b,) int64, or (b, n) where every token has a label"""
+    input_ids_2: Tensor | None = None
+    mask_2: Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]:
+        """What a model takes: (input_ids, mask), and for pairs (input_ids_2, mask_2) after them."""
+        if self.input_ids_2 is None:
+            return self.input_ids, self.mask
+        return self.input_ids, self.mask, self.input_ids_2, self.mask_2
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        return Batch(
+            self.input_ids.to(device, non_blocking=non_blocking),
+            move(self.mask),
+            self.labels.to(device, non_blocking=non_blocking),
+            move(self.input_ids_2),
+            move(self.mask_2),
+        )
+
+    def pin_memory(self) -> Batch:
+        """A copy in page-locked memory, from which `to(..., non_blocking=True)` does not wait."""
+
+        def pin(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.pin_memory()
+
+        return Batch(
+            self.input_ids.pin_memory(),
+            pin(self.mask),
+            self.labels.pin_memory(),
+            pin(self.input_ids_2),
+            pin(self.mask_2),
+        )
+
+
+class BatchSource:
+    """Gathers batches from the memory of a prepared split.
+
+    Rows are cut to `max_length` (default: the task's) and padded on the right with the task's padding
+    token, to the longest row of the batch ("longest") or to `max_length` ("max"). With "longest" the
+    width is rounded up to `multiple_of`, but never beyond `max_length`. Masks come from lengths.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedSplit,
+        spec: TaskSpec,
+        *,
+        max_length: int | None = None,
+        padding: Literal["longest", "max"] = "longest",
+        multiple_of: int = 1,
+    ) -> None:
+        max_length = spec.max_length if max_length is None else max_length
+        require(max_length >= 1, "max_length", max_length, "at least 1")
+        require(padding in ("longest", "max"), "padding", padding, "'longest' or 'max'")
+        require(multiple_of >= 1, "multiple_of", multiple_of, "at least 1")
+        self.max_length = max_length
+        self.padding = padding
+        self.multiple_of = multiple_of
+        self.num_examples = prepared.num_examples
+        self._columns = [prepared.tokens()]
+        if spec.paired:
+            self._columns.append(prepared.tokens("input_ids_2"))
+        # Where there is no padding token, rows that differ in length are an error below.
+        self._pad_id = 0 if spec.pad_id is None else spec.pad_id
+        self._can_pad = spec.pad_id is not None
+        labels = prepared.dataset.data.column("label")
+        self._token_labels = None if pa.types.is_integer(labels.type) else TokenColumn(labels)
+        self._labels = None if self._token_labels is not None else labels.to_numpy().astype(np.int64)
+
+    @property
+    def truncated_share(self) -> float:
+        """Share of examples that lose tokens to `max_length`, in either sequence for pairs."""
+        cut = np.zeros(self.num_examples, dtype=bool)
+        for column in self._columns:
+            cut |= column.lengths > self.max_length
+        return float(cut.mean())
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """The batch of the examples with these indices, in this order; (b,) int64."""
+        first, *second = [self._padded(column, indices) for column in self._columns]
+        input_ids_2, mask_2 = second[0] if second else (None, None)
+        return Batch(*first, self._labels_of(indices, first[0].shape[1]), input_ids_2, mask_2)
+
+    def training_batch(self, batch_size: int, seed: int, step: int) -> Batch:
+        """The batch of a training step, see `training_indices`."""
+        return self.batch(training_indices(self.num_examples, batch_size, seed, step))
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Every example once, in order; the last batch may be smaller. For evaluation."""
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        for start in range(0, self.num_examples, batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, self.num_examples)))
+
+    def _padded(self, column: TokenColumn, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor | None]:
+        lengths = np.minimum(column.lengths[indices], self.max_length)
+        longest = int(lengths.max())
+        width = self.max_length if self.padding == "max" and self._can_pad else self._rounded(longest)
+        full = int(lengths.min()) == width
+        if not full and not self._can_pad:
+            raise DataError(
+                f"Rows of {lengths.min()} to {longest} tokens need padding, but the task has no pad_id. "
+                "Its sequences must have one length."
+            )
+        input_ids = torch.from_numpy(column.gather(indices, width, self._pad_id))  # (b, n)
+        mask = None if full else torch.from_numpy(np.arange(width) < lengths[:, None])  # (b, n)
+        return input_ids, mask
+
+    def _rounded(self, longest: int) -> int:
+        if not self._can_pad:
+            return longest
+        return min(math.ceil(longest / self.multiple_of) * self.multiple_of, self.max_length)
+
+    def _labels_of(self, indices: NDArray[np.int64], width: int) -> Tensor:
+        if self._labels is not None:
+            return torch.from_numpy(self._labels[indices])
+        assert self._token_labels is not None
+        return torch.from_numpy(self._token_labels.gather(indices, width, IGNORED_LABEL))
+
+
+def training_indices(num_examples: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:
+    """Which examples training step `step` (from 0) sees: a pure function of its arguments.
+
+    Training runs through one permutation of all examples after another, one per epoch, as one long
+    row that is cut into batches. A batch may thus straddle two epochs, and no example is ever left
+    out. A resumed run asks for its next step and goes on exactly.
+    """
+    require(num_examples >= 1, "num_examples", num_examples, "at least 1")
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    start, stop = step * batch_size, (step + 1) * batch_size
+    pieces = []
+    for epoch in range(start // num_examples, (stop - 1) // num_examples + 1):
+        first = epoch * num_examples
+        order = epoch_permutation(num_examples, seed, epoch)
+        pieces.append(order[max(start - first, 0) : min(stop - first, num_examples)])
+    return np.concatenate(pieces)
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_permutation(num_examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of all examples in an epoch: (num_examples,), read-only.
+
+    Examples are sorted by a scrambled counter (the mixing function of splitmix64), so that the order
+    does not depend on the version of numpy, whose permutations may change.
+    """
+    key = _scrambled(_scrambled(np.array([seed % 2**64], dtype=np.uint64)) + np.uint64(epoch))
+    counter: NDArray[np.uint64] = np.arange(num_examples, dtype=np.uint64)
+    order = np.argsort(_scrambled(key + counter), kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def _scrambled(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
