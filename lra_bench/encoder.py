@@ -39,10 +39,11 @@ class Embedding(nn.Module):
         self.dropout = nn.Dropout(architecture.dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        x = self.tokens(input_ids)
+        x: Tensor = self.tokens(input_ids)
         if self.cls is not None:
             x = torch.cat([self.cls.expand(x.shape[0], 1, -1), x], dim=1)
-        return self.dropout(x + self.positions[: x.shape[1]])
+        dropped: Tensor = self.dropout(x + self.positions[: x.shape[1]])
+        return dropped
 
 
 class Block(nn.Module):
@@ -65,7 +66,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), mask))
-        return x + self.ffn(self.ffn_norm(x))
+        output: Tensor = x + self.ffn(self.ffn_norm(x))
+        return output
 
 
 class MixerEncoder(nn.Module):
@@ -96,9 +98,7 @@ class SequenceEncoder(nn.Module):
         if mask is not None and self.pooling == "cls":
             mask = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
         x, mask = self.encoder(x, mask)
-        if self.pooling == "cls":
-            return x[:, 0]
-        return masked_mean(x, mask)
+        return x[:, 0] if self.pooling == "cls" else masked_mean(x, mask)
 
 
 class SequenceClassifier(nn.Module):
@@ -116,7 +116,8 @@ class SequenceClassifier(nn.Module):
         )
 
     def forward(self, input_ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.head(self.sequence_encoder(input_ids, mask))
+        logits: Tensor = self.head(self.sequence_encoder(input_ids, mask))
+        return logits
 
 
 class PairClassifier(nn.Module):
@@ -141,7 +142,8 @@ class PairClassifier(nn.Module):
     ) -> Tensor:
         first = self.sequence_encoder(input_ids, mask)
         second = self.sequence_encoder(input_ids_2, mask_2)
-        return self.head(torch.cat([first, second, first * second, first - second], dim=-1))
+        logits: Tensor = self.head(torch.cat([first, second, first * second, first - second], dim=-1))
+        return logits
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:

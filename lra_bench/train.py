@@ -137,7 +137,7 @@ def training_step(
         loss = F.cross_entropy(logits.float(), batch.labels)
         for extra in auxiliary_losses(model):
             loss = loss + extra
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     optimizer.step()

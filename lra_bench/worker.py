@@ -38,8 +38,8 @@ from lra_bench.errors import DataError, LraBenchError
 from lra_bench.files import write_atomically
 from lra_bench.job import Job
 from lra_bench.measure.environment import describe_environment, describe_provenance
-from lra_bench.measure.machine import available_cores
 from lra_bench.measure.flops import count_flops
+from lra_bench.measure.machine import available_cores
 from lra_bench.measure.memory import is_out_of_memory, measure_peak_memory
 from lra_bench.measure.timing import measure_step_time
 from lra_bench.parameters import count_parameters

@@ -83,7 +83,10 @@ def test_speed_only_protocols_drop_accuracy() -> None:
             {"model": "linformer", "task": "pathfinder", "assignments": {"model.rnk": 3}},
             "no option 'rnk'. Did you mean rank",
         ),
-        ({"model": "linformer", "task": "pathfinder", "assignments": {"model.rank": 0}}, "rank=0 is out of range"),
+        (
+            {"model": "linformer", "task": "pathfinder", "assignments": {"model.rank": 0}},
+            "rank=0 is out of range",
+        ),
         ({"model": "local", "task": "pathfinder", "assignments": {"task.sise": 64}}, "Did you mean size"),
         ({"model": "local", "task": "pathfinder", "length": 1000}, "1024"),
         ({"model": "local", "task": "pathfinder", "assignments": {"architecture.num_heads": 0}}, "num_heads"),
@@ -102,8 +105,7 @@ def test_bad_input(arguments: dict, message: str) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="has no CUDA"):
-        toy = {"model": "linformer", "task": "pathfinder"}
-        resolve_cell(**toy, device="cuda")
+        resolve_cell("linformer", "pathfinder", device="cuda")
 
 
 @pytest.mark.parametrize("text", ["rank=3", "model.rank", "modle.rank=3", "model.rank=[1", "model.=3"])

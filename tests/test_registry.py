@@ -94,9 +94,15 @@ def test_contract_arguments_are_not_options() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: {kind: mixer, target: 'm:A', summary: A., famly: exact}", "unknown key 'famly'. Did you mean family"),
+        (
+            "a: {kind: mixer, target: 'm:A', summary: A., famly: exact}",
+            "unknown key 'famly'. Did you mean family",
+        ),
         ("a: {kind: mixer, summary: A.}", "incomplete"),
-        ("a: {kind: mixer, target: 'm:A', summary: A.}\na: {kind: mixer, target: 'm:B', summary: B.}", "twice"),
+        (
+            "a: {kind: mixer, target: 'm:A', summary: A.}\na: {kind: mixer, target: 'm:B', summary: B.}",
+            "twice",
+        ),
         ("- a", "expected a mapping"),
     ],
 )

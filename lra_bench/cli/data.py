@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lra_bench.cli.run import split_names
 from lra_bench.errors import DataError, UsageError
 
-app = typer.Typer(help="List, prepare, verify, export or clean data.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="List, prepare, verify, export or clean data.", no_args_is_help=True, rich_markup_mode=None
+)
 
 TaskName = Annotated[str, typer.Argument(help="Task name or comma list.")]
 Protocol = Annotated[str, typer.Option(help="Whose variant and counts.")]
@@ -97,7 +99,7 @@ def _prepare(
                 leave=False,
             ) as bar:
 
-                def progress(done: int, _total: int, bar: tqdm[None] = bar) -> None:
+                def progress(done: int, _total: int, bar: tqdm[Any] = bar) -> None:
                     bar.update(done - bar.n)
 
                 prepared = opened.prepared(split, count, workers=workers, progress=progress)

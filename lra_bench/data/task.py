@@ -81,7 +81,8 @@ class Task(ABC):
         """Examples start..stop of a split, in index order.
 
         Columns: `input_ids`, list<uint8 or int32> or fixed_size_list; `label`, int64 (list<int32>
-        where every token has one); and `input_ids_2` for paired tasks. See `columns.fixed_column` and `columns.ragged_column`.
+        where every token has one); and `input_ids_2` for paired tasks. See
+        `columns.fixed_column` and `columns.ragged_column`.
         Called from several threads at once; releases the GIL where it can.
         """
 

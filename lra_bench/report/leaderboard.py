@@ -26,8 +26,8 @@ REASONS = {
 NOT_RUN = "-"
 PARAMETER_MARK = 1.10
 LEGEND = (
-    "Accuracy in per cent with its 95 % interval; n is the number of seeds. `-` not run, `OOM` out of memory, "
-    "`T/O` time limit, `NaN` diverged, `n/a` not defined, `speed only` measured without training. "
+    "Accuracy in per cent with its 95 % interval; n is the number of seeds. `-` not run, `OOM` out of "
+    "memory, `T/O` time limit, `NaN` diverged, `n/a` not defined, `speed only` measured without training. "
     "`(c)` not distinguishable from chance, `(k)` not above the task's best control, "
     "`(?)` no control beside it. "
     f"Parameters are relative to the Transformer's without embeddings; `!` above {PARAMETER_MARK:.2f}. "
@@ -121,9 +121,9 @@ def leaderboard(records: Sequence[RunRecord]) -> Leaderboard:
             group = _group(record)
             if _home(group) not in homes:
                 groups.setdefault(group, [])
-            for other in groups:
+            for other, members in groups.items():
                 if _home(other) == _home(group):
-                    groups[other].append(record)
+                    members.append(record)
     return Leaderboard([_board(group, groups[group]) for group in sorted(groups)])
 
 

@@ -35,7 +35,9 @@ def command(protocol: Path, results: Path, *extra: str, model: str = "toy:Mean")
 
 
 def call(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_one_cell_end_to_end(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -147,7 +149,11 @@ def test_a_killed_command_continues_to_the_same_record(tmp_path: Path, environme
         (["--model", "linformer", "--task", "pathfindr"], 2, "Did you mean pathfinder"),
         (["--model", "linformer", "--task", "pathfinder", "--set", "model.rnk=3"], 2, "Did you mean rank"),
         (["--model", "linformer", "--task", "pathfinder", "--set", "model.rank=0"], 2, "rank=0"),
-        (["--model", "linformer", "--task", "pathfinder", "--set", "budget.stpes=3"], 2, "Did you mean steps"),
+        (
+            ["--model", "linformer", "--task", "pathfinder", "--set", "budget.stpes=3"],
+            2,
+            "Did you mean steps",
+        ),
         (["--model", "linformer", "--task", "pathfinder", "--length", "1000"], 2, "1024"),
         (["--model", "linformer", "--task", "pathfinder", "--seeds", "a"], 2, "--seeds"),
         (["--model", "linformer", "--task", "pathfinder", "--device", "tpu"], 2, "Unknown device"),

@@ -132,7 +132,7 @@ def test_data_prepare_verify_list_export_clean(
     assert first.count("SHA-256") == 3
     assert lra_bench("data", "verify", "listops", "--all", *options)[1] == first
     assert "listops" in lra_bench("data", "list")[1]
-    code, out, err = lra_bench("data", "export", "listops", "--out", str(tmp_path / "tsv"), *options)
+    code, _, err = lra_bench("data", "export", "listops", "--out", str(tmp_path / "tsv"), *options)
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "tsv").iterdir()) == [
         "basic_test.tsv",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,7 +129,9 @@ def test_many_parameters_are_marked(base: RunRecord) -> None:
 
 
 def test_same_bytes_in_any_order(base: RunRecord) -> None:
-    records = [variant(base, str(i), model__name=f"m{i % 3}", seed=i, accuracy=0.5 + i / 40) for i in range(9)]
+    records = [
+        variant(base, str(i), model__name=f"m{i % 3}", seed=i, accuracy=0.5 + i / 40) for i in range(9)
+    ]
     text = leaderboard(records).markdown()
     random.Random(0).shuffle(records)
     assert leaderboard(records).markdown() == text

@@ -1,0 +1,29 @@
+"""The control that looks at nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lra_bench.data.task import TaskSpec
+
+
+class Majority(nn.Module):
+    """The same logits for every example, so that training finds the most frequent class.
+
+    forward: (b, n) int64, (b, n) bool or None, and for pairs the same again -> (b, classes). The best
+    logits are the logarithms of the class frequencies, up to a constant.
+    """
+
+    def __init__(self, spec: TaskSpec) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(spec.num_classes))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        mask: Tensor | None = None,
+        input_ids_2: Tensor | None = None,
+        mask_2: Tensor | None = None,
+    ) -> Tensor:
+        return self.logits.expand(len(input_ids), -1)
