@@ -16,7 +16,7 @@ from lra_bench.data.task import Task
 from lra_bench.errors import UsageError, suggest
 from lra_bench.mixer import CONTRACT_ARGUMENTS
 from lra_bench.protocol import Protocol, Settings, digest
-from lra_bench.records import SCHEMA
+from lra_bench.records import PARTIAL_SUFFIX, SCHEMA
 from lra_bench.registry import Entry
 
 Metric = Literal["accuracy", "time", "memory", "flops"]
@@ -91,7 +91,7 @@ class Cell:
 
     def partial_folder(self, results: Path) -> Path:
         """Where a run in progress keeps its checkpoint and what it has measured so far."""
-        return self.record_path(results).with_suffix(".partial")
+        return self.record_path(results).with_suffix(PARTIAL_SUFFIX)
 
     def to_json(self) -> dict[str, Any]:
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}

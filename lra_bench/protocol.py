@@ -159,7 +159,7 @@ class Protocol(Section):
             UsageError: an unknown key or a value out of range.
         """
         merged = merge(self.defaults, self.tasks.get(task, {}))
-        if control:
+        if control and merged.get("budget", {}).get("steps") != 0:  # a task that isn't trained stays so
             merged = merge(merged, self.controls)
         for key, value in (overrides or {}).items():
             merged = merge(merged, nest(key, value))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+PARTIAL_SUFFIX = ".partial"
+"""Of the folder in which a run in progress keeps its checkpoint and measurements."""
 
 Status = Literal["ok", "oom", "timeout", "diverged", "error", "unsupported"]
 VerdictLabel = Literal["above_controls", "not_above_controls", "chance", "not_compared"]
@@ -166,7 +168,7 @@ class StepTimePart(Part):
     min_s: float
     variation: float
     cpu_median_s: float
-    load_before: float | None
+    others_busy_cores: float | None
     noise: list[str]
     noisy: bool
     batch_size: int
@@ -274,8 +276,10 @@ def migrate(content: Any) -> Any:
 
 
 def record_files(results: Path) -> Iterator[Path]:
-    """Record files below a results folder, in a fixed order."""
-    yield from sorted((results / "runs").rglob("*.json"))
+    """Record files below a results folder, in a fixed order; not what runs in progress keep for themselves."""
+    yield from (
+        path for path in sorted((results / "runs").rglob("*.json")) if path.parent.suffix != PARTIAL_SUFFIX
+    )
 
 
 def load_records(

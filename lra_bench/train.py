@@ -31,6 +31,7 @@ from lra_bench.protocol import Optimizer, Schedule, Settings
 CHECK_LOSS_EVERY = 20
 """On accelerators, steps between looks at the loss: each look waits for the device."""
 CHECKPOINT_EVERY_S = 20.0
+"""Seconds of work that a killed run loses at most; LRA_BENCH_CHECKPOINT_S sets another."""
 
 
 class DivergedError(LraBenchError):
@@ -178,6 +179,7 @@ class Trainer:
 
     Args:
         folder: where `checkpoint.pt` lives; a checkpoint found there is continued.
+        checkpoint_every_s: seconds between checkpoints.
         on_step: called after every step with (step, loss or None, progress).
         should_stop: asked after every step; True writes a checkpoint and raises StoppedError.
     """
@@ -194,6 +196,7 @@ class Trainer:
         precision: str = "fp32",
         compiled: bool = False,
         folder: Path | None = None,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         on_step: Callable[[int, float | None, Progress], None] = lambda *_: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -205,6 +208,7 @@ class Trainer:
         self.seed = seed
         self.precision = precision
         self.folder = folder
+        self.checkpoint_every_s = checkpoint_every_s
         self.on_step = on_step
         self.should_stop = should_stop
         self.progress = Progress()
@@ -257,7 +261,7 @@ class Trainer:
             self._tick()
             self.on_step(done, loss, self.progress)
             stop = self.should_stop()
-            if stop or last or time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S:
+            if stop or last or time.monotonic() - self._saved_at > self.checkpoint_every_s:
                 self._absorb(pending)
                 self.save()
             if stop and not last:
@@ -317,8 +321,9 @@ class Trainer:
             precision=self.precision,
         )
         self._tick()
-        # A later step must be strictly better: of equal scores the earlier one is kept.
-        if result.correct > progress.best_correct:
+        # A later step must be strictly better: of equal scores the earlier one is kept. The untrained
+        # model is on the curve, but is never the one that is scored.
+        if progress.step and result.correct > progress.best_correct:
             progress.best_correct, progress.best_step = result.correct, progress.step
             self.best_weights = {
                 name: value.detach().clone() for name, value in self.model.state_dict().items()

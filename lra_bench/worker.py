@@ -62,6 +62,7 @@ from lra_bench.records import (
 )
 from lra_bench.stats import wilson_interval
 from lra_bench.train import (
+    CHECKPOINT_EVERY_S,
     DivergedError,
     Evaluation,
     Progress,
@@ -74,6 +75,7 @@ from lra_bench.train import (
 )
 
 EVENT_INTERVAL_S = 0.1
+CHECKPOINT_VARIABLE = "LRA_BENCH_CHECKPOINT_S"
 MEMORY_SHARE = 0.95
 """Of the memory that is free at the start, what the worker may take before it ends as `oom`."""
 
@@ -278,6 +280,7 @@ class Worker:
             precision=self.cell.precision,
             compiled=self.cell.compiled,
             folder=self.folder,
+            checkpoint_every_s=float(os.environ.get(CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S)),
             on_step=on_step,
             should_stop=self.should_stop,
         )
@@ -506,7 +509,8 @@ def main() -> int:
         job = Job.from_json(json.load(sys.stdin))
         device = torch.device(job.cell.device)
         limit_memory(device)
-        torch.set_num_threads(available_cores())
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(available_cores())
         with locked(job.cell.partial_folder(job.results), emit):
             if not job.cell.record_path(job.results).exists():
                 Worker(job, emit, lambda: stop).run()

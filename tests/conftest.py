@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# One thread a process: the models of the tests are tiny, and several workers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def reference_data() -> Path:

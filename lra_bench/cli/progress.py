@@ -92,7 +92,8 @@ class RunReporter:
             self.bar.update(done - self.bar.n)
             return
         now = time.monotonic()
-        if force or done == total or now - self.last_line > PLAIN_INTERVAL_S:
+        quiet_for = now - self.last_line
+        if done == total or quiet_for > PLAIN_INTERVAL_S or (force and quiet_for > 1):
             self.last_line = now
             self._line(f"{what} {done:,} of {total:,}" + (f", {text}" if text else ""))
 

@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,35 @@ def load_average() -> float | None:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
         return None
+
+
+def busy_cores(seconds: float = 0.25) -> float | None:
+    """How many of our cores others keep busy while this process sleeps; None without /proc/stat.
+
+    The load average would also tell, but it is a minute late and counts what we did ourselves just before.
+    """
+    before = _core_ticks()
+    time.sleep(seconds)
+    after = _core_ticks()
+    if not before or before.keys() != after.keys():
+        return None
+    shares = []
+    for core, (busy, total) in after.items():
+        passed = total - before[core][1]
+        shares.append((busy - before[core][0]) / passed if passed else 0.0)
+    return sum(shares)
+
+
+def _core_ticks() -> dict[int, tuple[int, int]]:
+    """{core: (busy, all)} in clock ticks since boot, of the cores that this process may run on."""
+    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    ticks = {}
+    for number, fields in re.findall(r"^cpu(\d+) ([\d ]+)$", _read("/proc/stat") or "", re.MULTILINE):
+        if ours is None or int(number) in ours:
+            # user nice system idle iowait irq softirq steal; guest time is counted in user already.
+            counts = [int(count) for count in fields.split()][:8]
+            ticks[int(number)] = (sum(counts) - sum(counts[3:5]), sum(counts))
+    return ticks
 
 
 def cpu_model() -> str:

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from lra_bench.errors import UsageError, require
-from lra_bench.measure.machine import available_cores, load_average
+from lra_bench.measure.machine import available_cores, busy_cores
 from lra_bench.stats import median_interval
 
 NOISY_VARIATION = 0.10
 """Coefficient of variation above which a timing is called noisy."""
-NOISY_LOAD_PER_CORE = 0.5
-"""Load average per core, before the first step, above which the machine was not ours alone."""
+NOISY_BUSY_SHARE = 0.2
+"""Share of our cores that others kept busy just before the first step, above which a timing is noisy."""
 WARM_UP_AGREEMENT = 0.10
 MIN_SAMPLES = 5
 
@@ -57,8 +57,8 @@ class StepTime:
     variation: float
     """Standard deviation over mean."""
     cpu_median_s: float
-    load_before: float | None
-    """One-minute load average before the first step."""
+    others_busy_cores: float | None
+    """Cores that other processes kept busy just before the first step (`machine.busy_cores`)."""
     noise: list[str]
     """Why these times are suspect; empty if nothing showed."""
 
@@ -94,7 +94,7 @@ class StepTimer:
         self._first_step_s: float | None = None
         self._warm_up_steps = 0
         self._warmed_up = False
-        self._load_before = load_average()
+        self._others_busy = busy_cores()
 
     @property
     def samples(self) -> int:
@@ -175,7 +175,7 @@ class StepTimer:
             min_s=min(samples),
             variation=variation,
             cpu_median_s=median(self._cpu_samples),
-            load_before=self._load_before,
+            others_busy_cores=self._others_busy,
             noise=self._noise(variation),
         )
 
@@ -184,8 +184,8 @@ class StepTimer:
         if variation > NOISY_VARIATION:
             noise.append(f"samples vary by {variation:.0%}, over {NOISY_VARIATION:.0%}")
         cores = available_cores()
-        if self._load_before is not None and self._load_before > NOISY_LOAD_PER_CORE * cores:
-            noise.append(f"load average {self._load_before:.1f} on {cores} cores before the first step")
+        if self._others_busy is not None and self._others_busy > NOISY_BUSY_SHARE * cores:
+            noise.append(f"others kept {self._others_busy:.1f} of {cores} cores busy before the first step")
         if not self._warmed_up:
             noise.append("still changing when warm-up ended")
         return noise

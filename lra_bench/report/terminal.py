@@ -156,7 +156,7 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
                 f"batch {time.batch_size} x {time.length:,}{noise}",
             )
         )
-        rows.append(("Throughput", f"{si(time.sequences_per_s)}seq/s", f"{si(time.tokens_per_s)}tokens/s"))
+        rows.append(("Throughput", si(time.sequences_per_s, "seq/s"), si(time.tokens_per_s, "tokens/s")))
     if record.peak_memory:
         memory = record.peak_memory
         largest = ", ".join(

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,19 @@ def test_provenance_quotes_the_command():
     assert described["command"] == "lra-bench run --set 'model.name=a b'"
     assert describe_provenance("as typed")["command"] == "as typed"
     assert json.loads(json.dumps(described)) == described
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc/stat")
+def test_busy_cores_reads_the_ticks_of_our_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores of which one was busy for half of the time: by hand from two readings."""
+    readings = iter(
+        [
+            "cpu  0 0 0 0\ncpu0 100 0 0 100 0 0 0 0 0 0\ncpu1 50 0 50 300 0 0 0 0 0 0\n",
+            "cpu  0 0 0 0\ncpu0 110 5 5 120 0 0 0 0 9 9\ncpu1 50 0 50 330 10 0 0 0 0 0\n",
+        ]
+    )
+    monkeypatch.setattr(machine, "_read", lambda path: next(readings))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    assert machine.busy_cores(0.0) == pytest.approx(20 / 40)
+    monkeypatch.setattr(machine, "_read", lambda path: None)
+    assert machine.busy_cores(0.0) is None

@@ -39,7 +39,7 @@ class FakeClock:
 def clock(monkeypatch):
     fake = FakeClock()
     monkeypatch.setattr(timing, "time", fake.namespace())
-    monkeypatch.setattr(timing, "load_average", lambda: 0.0)
+    monkeypatch.setattr(timing, "busy_cores", lambda: 0.0)
     monkeypatch.setattr(timing, "available_cores", lambda: 2)
     return fake
 
@@ -95,10 +95,10 @@ def test_every_sample_is_kept_in_order_and_the_summary_follows_from_them(clock):
 
 
 def test_a_busy_machine_is_noted(clock, monkeypatch):
-    monkeypatch.setattr(timing, "load_average", lambda: 1.5)
+    monkeypatch.setattr(timing, "busy_cores", lambda: 1.5)
     result = measure_step_time(clock.steps([], 100))
-    assert result.noise == ["load average 1.5 on 2 cores before the first step"]
-    assert result.load_before == 1.5
+    assert result.noise == ["others kept 1.5 of 2 cores busy before the first step"]
+    assert result.others_busy_cores == 1.5
 
 
 def test_steps_that_never_settle_are_noted(clock):
