@@ -276,7 +276,7 @@ def migrate(content: Any) -> Any:
 
 
 def record_files(results: Path) -> Iterator[Path]:
-    """Record files below a results folder, in a fixed order; not what runs in progress keep for themselves."""
+    """Record files below a results folder, in a fixed order; not what a run in progress keeps."""
     yield from (
         path for path in sorted((results / "runs").rglob("*.json")) if path.parent.suffix != PARTIAL_SUFFIX
     )

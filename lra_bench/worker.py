@@ -35,7 +35,7 @@ from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
 from lra_bench.encoder import build_model
 from lra_bench.errors import DataError, LraBenchError
-from lra_bench.files import write_atomically
+from lra_bench.files import TEMPORARY_SUFFIX, write_atomically
 from lra_bench.job import Job
 from lra_bench.measure.environment import describe_environment, describe_provenance
 from lra_bench.measure.flops import count_flops
@@ -462,6 +462,8 @@ def locked(folder: Path, emit: Callable[[Mapping[str, Any]], None]) -> Iterator[
         except BlockingIOError:
             emit({"event": "phase", "phase": "wait"})
             fcntl.flock(file, fcntl.LOCK_EX)
+        for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):  # of a run that was killed while writing
+            leftover.unlink(missing_ok=True)
         try:
             yield
         finally:

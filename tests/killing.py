@@ -34,12 +34,13 @@ def kill_at(moment: str, command: Sequence[str], environment: Mapping[str, str],
     """Starts the command and kills parent and worker once `moment` shows in its messages, or, for
     `CHECKPOINT`, once the temporary file of a checkpoint exists. False if the run ended before that.
     """
+    before = set(results.rglob(".checkpoint.pt.*"))
     process = subprocess.Popen(
         command, env=dict(environment), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     assert process.stderr is not None
     if moment == CHECKPOINT:
-        while process.poll() is None and not list(results.rglob(".checkpoint.pt.*")):
+        while process.poll() is None and not set(results.rglob(".checkpoint.pt.*")) - before:
             pass
     else:
         for line in process.stderr:
