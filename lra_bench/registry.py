@@ -12,6 +12,8 @@ import importlib
 import importlib.metadata
 import importlib.resources
 import inspect
+import os
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -143,6 +145,9 @@ class Registry:
         if name in self._plugins:
             return self._from_class(name, self._plugins[name])
         if ":" in name:
+            # Somebody's own module may lie in the working folder; what is installed comes first.
+            if os.getcwd() not in sys.path:
+                sys.path.append(os.getcwd())
             return self._from_class(name, name)
         raise UsageError(f"Unknown {self.noun} {name!r}. {suggest(name, self.names())}")
 

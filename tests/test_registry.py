@@ -118,7 +118,7 @@ def test_listing_imports_nothing_heavy() -> None:
         "assert _models() and _tasks() and _protocols()\n"
         "print([n for n in ('torch', 'numba', 'datasets', 'pandas', 'scipy') if n in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -50,7 +50,9 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
     kills_before = _oom_kills()
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "lra_bench.worker"],
+            # -P: the working folder is not searched first, or a checkout of this project would hide
+            # the installed package.
+            [sys.executable, "-P", "-m", "lra_bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

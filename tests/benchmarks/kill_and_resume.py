@@ -41,7 +41,7 @@ def main() -> int:
         def command(results: Path) -> list[str]:
             names = ["--model", given.model, "--task", given.task, "--steps", str(given.steps)]
             rest = ["--set", "budget.evaluate_every=100", "--no-controls", "--results", str(results)]
-            return [sys.executable, "-m", "lra_bench", "run", *names, *rest]
+            return [sys.executable, "-P", "-m", "lra_bench", "run", *names, *rest]
 
         subprocess.run(command(whole), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         often = {**os.environ, "LRA_BENCH_CHECKPOINT_S": "0"}

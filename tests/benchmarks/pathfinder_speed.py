@@ -41,7 +41,7 @@ def first_image_s(size: int, cache: str) -> float:
     """Wall seconds of a fresh process that draws one image."""
     start_s = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-c", FIRST_IMAGE.format(size)],
+        [sys.executable, "-P", "-c", FIRST_IMAGE.format(size)],
         env={**os.environ, "NUMBA_CACHE_DIR": cache},
         check=True,
     )

@@ -31,7 +31,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def command(protocol: Path, results: Path, *extra: str, model: str = "toy:Mean") -> list[str]:
     names = ["--model", model, "--task", "toy:Evens", "--protocol", str(protocol), "--device", "cpu"]
-    return [sys.executable, "-m", "lra_bench", "run", *names, "--results", str(results), *extra]
+    return [sys.executable, "-P", "-m", "lra_bench", "run", *names, "--results", str(results), *extra]
 
 
 def call(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -60,6 +60,21 @@ def test_one_cell_end_to_end(tmp_path: Path, environment: dict[str, str]) -> Non
     assert json.loads(again.stdout)[0]["run_id"] == record.run_id, "JSON alone on stdout"
     assert "already finished" in again.stderr
     assert path.read_bytes() == before
+
+
+def test_an_own_model_in_the_working_folder(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A researcher's file, without packaging, and a folder `lra_bench` that is not this package."""
+    (tmp_path / "mine.py").write_text("from toy import Mean\n\n\nclass Mine(Mean):\n    'My own.'\n")
+    (tmp_path / "lra_bench").mkdir()
+    (tmp_path / "lra_bench" / "__init__.py").write_text("raise ImportError('the wrong package')\n")
+    arguments = command(
+        write_protocol(tmp_path), tmp_path / "results", "--metrics", "accuracy", model="mine:Mine"
+    )
+    done = subprocess.run(
+        arguments, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_records(tmp_path / "results")[0].model.name == "mine:Mine"
 
 
 @pytest.mark.parametrize(

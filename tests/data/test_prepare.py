@@ -291,7 +291,7 @@ print(prepare(task, "train", root=Path(sys.argv[1]), workers=2).fingerprint)
 
 
 def start(root, exit_at=-1):
-    command = [sys.executable, "-c", SCRIPT, str(root), str(exit_at)]
+    command = [sys.executable, "-P", "-c", SCRIPT, str(root), str(exit_at)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -159,7 +159,7 @@ def test_process_peak_is_not_inherited_from_a_large_parent():
     # ru_maxrss of this child would start at its parent's 700 MiB.
     ballast = np.ones(700 * MIB // 8)
     code = "from lra_bench.measure.memory import process_peak_bytes; print(process_peak_bytes())"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    child = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     own = process_peak_bytes()
     assert ballast[-1] == 1
     assert own >= 700 * MIB

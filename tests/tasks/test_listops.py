@@ -60,7 +60,7 @@ def test_a_fresh_process_with_another_hash_seed_has_the_same_ids_and_examples(tm
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     vocabulary, vocabulary_sha256, fingerprint, first = json.loads(done.stdout)
     assert tuple(vocabulary) == VOCABULARY
