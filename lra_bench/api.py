@@ -71,29 +71,45 @@ def run(
         assignments=settings,
         length=length,
     )
+    return run_with_controls(
+        cell, loaded, Path(results), overwrite=overwrite, controls=controls, on_event=on_event
+    )
+
+
+def run_with_controls(
+    cell: Cell,
+    protocol: Protocol,
+    results: Path,
+    *,
+    overwrite: bool = False,
+    controls: bool = True,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> RunRecord:
+    """A resolved cell to its record, after the controls that its score has to stand beside; see `run`."""
     levels: list[ControlLevel] = []
-    if controls and "accuracy" in cell.metrics and not cell.model_entry.is_control:
-        shared = {
-            key: value
-            for key, value in (settings or {}).items()
-            if key.partition(".")[0] in SHARED_WITH_CONTROLS
-        }
-        control_cells = [
-            resolve_cell(
-                name,
-                task,
-                protocol=loaded,
-                device=device,
-                seed=CONTROL_SEED,
-                metrics=("accuracy",),
-                assignments=shared,
-                length=length,
-            )
-            for name in cell.task_entry.controls
-        ]
-        if overwrite or Job(cell, Path(results)).finished() is None:
-            levels = control_levels(control_cells, Path(results), on_event)
-    return run_cell(cell, Path(results), overwrite=overwrite, controls=levels, on_event=on_event)
+    wanted = controls and "accuracy" in cell.metrics and not cell.model_entry.is_control
+    if wanted and (overwrite or Job(cell, results).finished() is None):
+        levels = control_levels(control_cells(cell, protocol), results, on_event)
+    return run_cell(cell, results, overwrite=overwrite, controls=levels, on_event=on_event)
+
+
+def control_cells(cell: Cell, protocol: Protocol) -> list[Cell]:
+    """The task's controls on the same data, under the protocol's section for controls."""
+    shared = {
+        key: value for key, value in cell.overrides.items() if key.partition(".")[0] in SHARED_WITH_CONTROLS
+    }
+    return [
+        resolve_cell(
+            name,
+            cell.task,
+            protocol=protocol,
+            device=cell.device,
+            seed=CONTROL_SEED,
+            metrics=("accuracy",),
+            assignments=shared,
+        )
+        for name in cell.task_entry.controls
+    ]
 
 
 def control_levels(

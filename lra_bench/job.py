@@ -19,6 +19,8 @@ class Job:
     results: Path
     controls: tuple[ControlLevel, ...] = ()
     command: str = ""
+    killed_for_memory: bool = False
+    """The kernel ended the last attempt: all that is left to do is the record that says so."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -26,6 +28,7 @@ class Job:
             "results": str(self.results),
             "controls": [control.model_dump() for control in self.controls],
             "command": self.command,
+            "killed_for_memory": self.killed_for_memory,
         }
 
     @classmethod
@@ -35,6 +38,7 @@ class Job:
             Path(content["results"]),
             tuple(ControlLevel(**control) for control in content["controls"]),
             content["command"],
+            content["killed_for_memory"],
         )
 
     def finished(self) -> RunRecord | None:

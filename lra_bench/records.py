@@ -117,10 +117,10 @@ class TaskPart(Part):
     metric: str
     max_length: int
     length_quantiles: dict[str, int]
-    """Of the training examples' token counts: min, p25, median, p75, max."""
+    """Of the training examples' token counts: min, p25, median, p75, max. Empty if no data were prepared."""
     length_histogram: list[int]
     """Counts in ten equal bins from 0 to max_length."""
-    truncated_share: float
+    truncated_share: float | None
     vocabulary_sha256: str
     splits: dict[str, SplitPart]
 
@@ -217,7 +217,7 @@ class RunRecord(Part):
     reason: str | None
     verdict: Verdict | None
     model: ModelPart
-    task: TaskPart | None
+    task: TaskPart
     protocol: ProtocolPart
     seed: int
     precision: Literal["fp32", "bf16"]

@@ -111,6 +111,8 @@ class Worker:
         status: Status = "ok"
         reason = None
         try:
+            if self.job.killed_for_memory:
+                raise MemoryError("the kernel ended the worker for using too much memory")
             self._prepare()
             self._measure()
             if "accuracy" in self.cell.metrics:
@@ -349,7 +351,7 @@ class Worker:
             reason=reason,
             verdict=verdict.judge(self.accuracy, self.spec, self.test_labels, self.job.controls),
             model=self._model_part(),
-            task=self._task_part() if "train" in self.splits else None,
+            task=self._task_part(),
             protocol=ProtocolPart(
                 name=cell.protocol,
                 sha256=cell.protocol_sha256,
@@ -397,9 +399,14 @@ class Worker:
         )
 
     def _task_part(self) -> TaskPart:
-        spec, lengths = self.spec, self.splits["train"].lengths
-        quantiles = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1], method="nearest").astype(int)
-        histogram, _ = np.histogram(lengths, bins=10, range=(0, spec.max_length))
+        spec = self.spec
+        quantiles: dict[str, int] = {}
+        histogram: list[int] = []
+        if "train" in self.splits:
+            lengths = self.splits["train"].lengths
+            found = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1], method="nearest").astype(int)
+            quantiles = dict(zip(("min", "p25", "median", "p75", "max"), found.tolist(), strict=True))
+            histogram = np.histogram(lengths, bins=10, range=(0, spec.max_length))[0].tolist()
         return TaskPart(
             name=self.cell.task,
             dataset=spec.dataset,
@@ -409,11 +416,9 @@ class Worker:
             chance=spec.chance,
             metric=spec.metric,
             max_length=spec.max_length,
-            length_quantiles=dict(
-                zip(("min", "p25", "median", "p75", "max"), quantiles.tolist(), strict=True)
-            ),
-            length_histogram=histogram.tolist(),
-            truncated_share=self.sources["train"].truncated_share,
+            length_quantiles=quantiles,
+            length_histogram=histogram,
+            truncated_share=self.sources["train"].truncated_share if "train" in self.sources else None,
             vocabulary_sha256=spec.vocabulary_sha256,
             splits={
                 name: SplitPart(examples=split.num_examples, sha256=split.fingerprint)

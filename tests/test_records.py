@@ -42,7 +42,6 @@ def test_a_finished_run_has_everything(results: Path, record: RunRecord) -> None
     assert record.peak_memory.peak_bytes > record.peak_memory.state_bytes > 0
     assert record.flops is not None
     assert record.flops.step > record.flops.forward > 0
-    assert record.task is not None
     assert {name: split.examples for name, split in record.task.splits.items()} == {
         "train": 256,
         "validation": 64,

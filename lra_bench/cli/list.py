@@ -116,7 +116,7 @@ def _runs(results: Path) -> list[dict[str, Any]]:
         {
             "name": record.run_id,
             "model": record.model.name,
-            "task": record.task.name if record.task else "",
+            "task": record.task.name,
             "protocol": record.protocol.name,
             "device": record.device,
             "seed": record.seed,

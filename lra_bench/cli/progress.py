@@ -79,6 +79,9 @@ class RunReporter:
     def _on_step(self, event: Mapping[str, Any]) -> None:
         loss = "" if event["loss"] is None else f"loss {event['loss']:.3f}, "
         text = f"{loss}validation {percent(event['validation_accuracy'])}"
+        if not self.live and event["elapsed_s"]:  # a bar shows rate and time left by itself
+            rate = event["step"] / event["elapsed_s"]
+            text += f", {rate:.3g} steps/s, {duration((event['steps'] - event['step']) / rate)} left"
         self._advance("training", event["step"], event["steps"], text, force=event["evaluated"])
 
     def _advance(self, what: str, done: int, total: int, text: str, force: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from lra_bench.errors import UsageError
+from lra_bench.errors import CellFailedError, UsageError
 
 EXAMPLES = """\b
 Examples:
@@ -107,23 +107,16 @@ def run(
     records = []
     for cell in cells:
         terminal.print_header(console, cell, loaded, results)
-        with RunReporter(sys.stderr) as reporter:
-            record = api.run(
-                cell.model,
-                cell.task,
-                protocol=loaded,
-                device=device,
-                seed=cell.seed,
-                precision=precision,
-                compiled=compiled,
-                metrics=cell.metrics,
-                settings=assignments,
-                length=length,
-                results=results,
-                overwrite=overwrite,
-                controls=controls,
-                on_event=reporter,
-            )
+        try:
+            with RunReporter(sys.stderr) as reporter:
+                record = api.run_with_controls(
+                    cell, loaded, results, overwrite=overwrite, controls=controls, on_event=reporter
+                )
+        except CellFailedError as error:
+            # The other cells still have their turn.
+            print(f"Error: {error}", file=sys.stderr)
+            failed = True
+            continue
         records.append(record)
         failed |= record.status != "ok"
         terminal.print_record(console, record, loaded, cell.record_path(results))

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,10 +34,6 @@ class InterruptedRunError(LraBenchError):
     """The user stopped the run; what there is was kept."""
 
     exit_code = 130
-
-
-class OutOfMemoryKillError(CellFailedError):
-    """The kernel's out-of-memory killer ended the worker."""
 
 
 def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> RunRecord:
@@ -77,8 +74,8 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
             raise InterruptedRunError(
                 "Stopped. What was done is kept; the same command continues from there."
             )
-        if code == -signal.SIGKILL and _oom_kills() > kills_before:
-            raise OutOfMemoryKillError("the kernel ended the worker for using too much memory")
+        if code == -signal.SIGKILL and _oom_kills() > kills_before and not job.killed_for_memory:
+            return run_job(replace(job, killed_for_memory=True), on_event)
         raise CellFailedError(_explain_death(code, log))
 
 

@@ -183,7 +183,7 @@ def _board(group: Group, records: list[RunRecord]) -> Board:
     if not records[0].protocol.ranks:
         notes.append("No averages and no ranks under this protocol.")
     for (_task, sha), name in columns.items():
-        dataset = next(r.task.dataset for r in records if r.task and _column(r, columns) == name)
+        dataset = next(r.task.dataset for r in records if _column(r, columns) == name)
         notes.append(f"{name}: {dataset}, test examples `{sha[:12] or 'none'}`.")
     return Board(
         title,
@@ -197,7 +197,7 @@ def _board(group: Group, records: list[RunRecord]) -> Board:
 
 def _task_columns(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
     """(task, digest of its test examples) -> column. Two versions of the data make two columns."""
-    keys = sorted({key for record in records if (key := _task_key(record)) is not None})
+    keys = sorted({_task_key(record) for record in records})
     # A speed-only or failed cell has no test data; it joins the task's only column if there is one.
     names = [task for task, sha in keys if sha]
     columns = {}
@@ -208,17 +208,13 @@ def _task_columns(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
     return columns
 
 
-def _task_key(record: RunRecord) -> tuple[str, str] | None:
-    if record.task is None:
-        return None
+def _task_key(record: RunRecord) -> tuple[str, str]:
     test = record.task.splits.get("test")
     return record.task.name, test.sha256 if test else ""
 
 
 def _column(record: RunRecord, columns: dict[tuple[str, str], str]) -> str | None:
     key = _task_key(record)
-    if key is None:
-        return None
     if key in columns:
         return columns[key]
     return next((name for (task, _), name in columns.items() if task == key[0]), None)
@@ -260,7 +256,7 @@ def _detail(record: RunRecord, label: str) -> list[str]:
     flops = record.flops
     return [
         label,
-        record.task.name if record.task else NOT_RUN,
+        record.task.name,
         str(record.seed),
         record.status if not record.reason else f"{record.status}: {record.reason}",
         percent(record.accuracy.best.accuracy) if record.accuracy else NOT_RUN,

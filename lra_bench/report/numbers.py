@@ -48,6 +48,13 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def roughly(seconds: float) -> str:
+    """An estimate, not a measurement: 43.7 -> 'about 45 s', 4000 -> 'about 1 h 5 min'"""
+    step = 1 if seconds < 20 else 5 if seconds < 120 else 60 if seconds < 3600 else 300
+    rounded = max(step, step * round(seconds / step))
+    return f"about {rounded} s" if rounded < 60 else f"about {duration(rounded)}".removesuffix(" 0 s")
+
+
 def _three_digits(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:.0f}"

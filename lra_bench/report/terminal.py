@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lra_bench.report.numbers import binary_bytes, duration, interval, percent, si
+from lra_bench.report.numbers import binary_bytes, duration, interval, percent, roughly, si
 
 if TYPE_CHECKING:
     from lra_bench.cell import Cell
     from lra_bench.protocol import Protocol
-    from lra_bench.records import RunRecord
+    from lra_bench.records import ControlLevel, RunRecord
     from lra_bench.report.leaderboard import Leaderboard
 
 RATIO_MARK = 1.10
@@ -28,7 +28,7 @@ NARROW = 100
 def console(*, stderr: bool = False) -> Console:
     """Colours on a terminal only, and never under NO_COLOR; plain output keeps its lines whole."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 160
+    width = None if stream.isatty() else 120
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
@@ -48,7 +48,7 @@ def print_header(out: Console, cell: Cell, protocol: Protocol, results: Path) ->
         return
     if "accuracy" in cell.metrics:
         seconds = estimate_training_s(cell)
-        about = f", about {duration(seconds)}" if seconds is not None else ""
+        about = f", {roughly(seconds)}" if seconds is not None else ""
         out.print(
             f"  Trains {settings.budget.steps:,} steps of {settings.budget.batch_size} sequences{about}; "
             f"then scores the test set. Measures {_measured(cell)} first."
@@ -72,7 +72,7 @@ def _lite(cell: Cell) -> str:
 
     lite = resolve_cell(cell.model, cell.task, protocol="lite", device=cell.device)
     seconds = estimate_training_s(lite)
-    return f" (about {duration(seconds)} here)" if seconds else ""
+    return f" ({roughly(seconds)} here)" if seconds else ""
 
 
 def _measured(cell: Cell) -> str:
@@ -96,7 +96,7 @@ def print_plan(out: Console, cells: Sequence[Cell], protocol: Protocol, results:
                 "task": cell.task,
                 "seed": cell.seed,
                 "steps": cell.settings.budget.steps,
-                "training": "finished" if done else (f"~{duration(seconds)}" if seconds else "-"),
+                "training": "finished" if done else (roughly(seconds) if seconds else "-"),
                 "record": str(path),
             }
         )
@@ -125,7 +125,7 @@ def print_record(out: Console, record: RunRecord, protocol: Protocol, path: Path
 
 def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
-    if record.accuracy and record.task:
+    if record.accuracy:
         best, last = record.accuracy.best, record.accuracy.last
         rows.append(
             (
@@ -137,12 +137,8 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
             )
         )
         rows.append(("Chance", percent(record.task.chance), ""))
-        if record.verdict and record.verdict.controls:
-            levels = ", ".join(
-                f"{control.name} {percent(control.accuracy)}"
-                for control in sorted(record.verdict.controls, key=lambda control: -control.accuracy)
-            )
-            rows.append(("Controls", "", levels))
+        if record.verdict:
+            rows += [_control_row(level) for level in _strongest_first(record.verdict.controls)]
         rows += _published_rows(record)
     if record.step_time:
         time = record.step_time
@@ -171,6 +167,19 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _strongest_first(levels: Sequence[ControlLevel]) -> list[ControlLevel]:
+    return sorted(levels, key=lambda level: -level.accuracy)
+
+
+def _control_row(level: ControlLevel) -> tuple[str, str, str]:
+    from lra_bench.registry import models
+
+    known = level.name in models.names()
+    meaning = models.get(level.name).rules_out.rstrip(".") if known else ""
+    remark = f"{level.name}: a score above it rules out that {meaning}" if meaning else level.name
+    return "Control", percent(level.accuracy), remark
+
+
 def _parameter_row(record: RunRecord) -> tuple[str, str, str]:
     parameters = record.model.parameters
     parts = f"{parameters.core:,} core + {parameters.length_dependent:,} length-dependent + "
@@ -185,7 +194,6 @@ def _parameter_row(record: RunRecord) -> tuple[str, str, str]:
 def _published_rows(record: RunRecord) -> list[tuple[str, str, str]]:
     from lra_bench.report.published import published_scores
 
-    assert record.task is not None
     found = published_scores(record.model.name, record.task.name)
     if not found:
         return []
@@ -205,7 +213,7 @@ def print_seeds(out: Console, records: Sequence[RunRecord]) -> None:
     rows = []
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
-        if record.accuracy and record.task:
+        if record.accuracy:
             groups.setdefault((record.model.name, record.task.name), []).append(record)
     for (model, task), group in groups.items():
         summary = summarise([record.accuracy.best for record in group if record.accuracy])
