@@ -81,7 +81,8 @@ class RunReporter:
         text = f"{loss}validation {percent(event['validation_accuracy'])}"
         if not self.live and event["elapsed_s"]:  # a bar shows rate and time left by itself
             rate = event["step"] / event["elapsed_s"]
-            text += f", {rate:.3g} steps/s, {duration((event['steps'] - event['step']) / rate)} left"
+            left = (event["steps"] - event["step"]) / rate
+            text += f", {rate:.3g} steps/s" + (f", {duration(left)} left" if left else "")
         self._advance("training", event["step"], event["steps"], text, force=event["evaluated"])
 
     def _advance(self, what: str, done: int, total: int, text: str, force: bool = False) -> None:
