@@ -200,7 +200,7 @@ def resolve_cell(
         seed=seed,
         precision=cast(Precision, precision),
         compiled=compiled,
-        metrics=tuple(metric for metric in METRICS if metric in metrics and _measurable(metric, settings)),
+        metrics=tuple(m for m in METRICS if m in metrics and _measurable(m, settings, device)),
     )
 
 
@@ -208,8 +208,11 @@ def _reserved(entry: Entry) -> frozenset[str]:
     return frozenset() if entry.kind == "classifier" else CONTRACT_ARGUMENTS
 
 
-def _measurable(metric: str, settings: Settings) -> bool:
-    return metric != "accuracy" or settings.budget.steps > 0
+def _measurable(metric: str, settings: Settings, device: str) -> bool:
+    """Accuracy needs training; peak memory is not measured on MPS, which has no counter to reset."""
+    if metric == "accuracy":
+        return settings.budget.steps > 0
+    return metric != "memory" or device != "mps"
 
 
 def _below(root: str, assignments: Mapping[str, Any]) -> dict[str, Any]:

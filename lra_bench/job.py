@@ -42,6 +42,10 @@ class Job:
         )
 
     def finished(self) -> RunRecord | None:
-        """The record, if the cell has one. A damaged record is an error, not a reason to overwrite it."""
+        """The record, if the cell has one. A damaged record is an error, not a reason to overwrite it.
+
+        A cell that ended as `error` is not finished: with its fault mended, the same command runs it again.
+        """
         path = self.cell.record_path(self.results)
-        return read_record(path) if path.exists() else None
+        record = read_record(path) if path.exists() else None
+        return None if record is not None and record.status == "error" else record

@@ -36,8 +36,9 @@ class TokenMixer(nn.Module, ABC):
     or None if all are real; the result is (batch, length, dim). What stands at padding, on input
     as on output, must not reach any real token. Masks come from lengths, never from values.
 
-    Options are keyword-only arguments in the paper's terms with the paper's defaults. A value out
-    of range raises OptionError (see `errors.require`).
+    A variant's constructor is `__init__(self, dim, num_heads, *, <its options>, **shape)` and passes
+    `shape` on. Options are keyword-only, in the paper's terms and with the paper's defaults; a value
+    out of range raises OptionError (see `errors.require`).
     """
 
     def __init__(
@@ -97,25 +98,9 @@ class TokenMixer(nn.Module, ABC):
 class MultiHeadMixer(TokenMixer):
     """A mixer with the usual query, key, value and output projections around `attend`."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        head_dim: int,
-        max_length: int,
-        dropout: float = 0.0,
-        layer_index: int = 0,
-    ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            head_dim=head_dim,
-            max_length=max_length,
-            dropout=dropout,
-            layer_index=layer_index,
-        )
-        inner = num_heads * head_dim
+    def __init__(self, dim: int, num_heads: int, **shape: Any) -> None:
+        super().__init__(dim, num_heads, **shape)
+        inner = num_heads * self.head_dim
         # One product for the three projections: rows are query, key, value, in this order.
         self.input_projection = nn.Linear(dim, 3 * inner)
         self.output_projection = nn.Linear(inner, dim)

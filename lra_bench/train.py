@@ -6,7 +6,6 @@ A run can stop at any step and continue to the same result: the batch of a step 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import time
@@ -16,17 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lra_bench.data.batches import Batch, BatchSource
-from lra_bench.encoder import auxiliary_losses
 from lra_bench.errors import DataError, LraBenchError
+from lra_bench.evaluation import evaluate
 from lra_bench.files import write_atomically
-from lra_bench.protocol import Optimizer, Schedule, Settings
+from lra_bench.optimization import build_optimizer, learning_rate, training_step
+from lra_bench.protocol import Settings
 
 CHECK_LOSS_EVERY = 20
 """On accelerators, steps between looks at the loss: each look waits for the device."""
@@ -62,116 +59,6 @@ class Progress:
     steps_to_target: int | None = None
     seconds_to_target: float | None = None
     curve: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass
-class Evaluation:
-    """Predictions on a split, in index order."""
-
-    predictions: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    loss: float
-
-    @property
-    def correct(self) -> int:
-        return int((self.predictions == self.labels).sum())
-
-    @property
-    def n(self) -> int:
-        return len(self.labels)
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.n
-
-
-def learning_rate(schedule: Schedule, base: float, step: int, num_steps: int) -> float:
-    """Rate of update `step` (from 0) out of `num_steps`.
-
-    `rsqrt` is the 2020 release's factor, base * min(1, t / W) / sqrt(max(t, W)), not normalised by
-    sqrt(W); `linear` and `cosine` fall from the end of the warm-up to 0 at the end of training.
-    """
-    warmup = max(schedule.warmup_steps, 1)
-    if schedule.name == "rsqrt":
-        return base * min(1.0, step / warmup) / math.sqrt(max(step, warmup))
-    # (t + 1) / W: the first update is not thrown away on a rate of zero.
-    rise = min(1.0, (step + 1) / warmup)
-    rest = min(1.0, max(0.0, (step - schedule.warmup_steps) / max(1, num_steps - schedule.warmup_steps)))
-    if schedule.name == "linear":
-        return base * rise * (1.0 - rest)
-    if schedule.name == "cosine":
-        return base * rise * 0.5 * (1.0 + math.cos(math.pi * rest))
-    return base * rise
-
-
-def build_optimizer(model: nn.Module, settings: Optimizer, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW over all parameters, in one fused update."""
-    return torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-        fused=device.type in {"cpu", "cuda"},
-    )
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 autocast, or nothing for fp32."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
-
-
-def training_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    clip_norm: float | None,
-    precision: str,
-) -> Tensor:
-    """Forward, backward, clipping, update, gradients cleared. Returns the loss, still on the device."""
-    device = batch.labels.device
-    with autocast(device, precision):
-        logits = model(*batch.inputs)
-        loss = F.cross_entropy(logits.float(), batch.labels)
-        for extra in auxiliary_losses(model):
-            loss = loss + extra
-    loss.backward()
-    if clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
-
-
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    source: BatchSource,
-    *,
-    batch_size: int,
-    device: torch.device,
-    precision: str,
-    limit: int | None = None,
-) -> Evaluation:
-    """Every example once, in order, none dropped (or the first `limit`); the loss is weighted by examples."""
-    model.eval()
-    predictions, labels = [], []
-    loss_sum, seen = 0.0, 0
-    for on_host in source.in_order(batch_size):
-        batch = on_host.to(device)
-        with autocast(device, precision):
-            logits = model(*batch.inputs).float()
-        loss_sum += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
-        predictions.append(logits.argmax(dim=-1).to(torch.uint8).cpu().numpy())
-        labels.append(batch.labels.to(torch.uint8).cpu().numpy())
-        seen += len(batch)
-        if limit is not None and seen >= limit:
-            break
-    model.train()
-    return Evaluation(np.concatenate(predictions), np.concatenate(labels), loss_sum / seen)
 
 
 class Trainer:

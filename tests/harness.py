@@ -13,9 +13,9 @@ from toy import PROTOCOL
 
 from lra_bench.cell import Cell, resolve_cell
 from lra_bench.job import Job
+from lra_bench.phases import CellRun
 from lra_bench.protocol import Protocol, merge, nest
 from lra_bench.records import ControlLevel, RunRecord
-from lra_bench.worker import Worker
 
 
 def toy_protocol(**changes: Any) -> Protocol:
@@ -55,4 +55,4 @@ def work(
     """Runs a cell in this process, as the child does."""
     torch.use_deterministic_algorithms(False)
     job = Job(cell, results, controls, "lra-bench run")
-    return Worker(job, (events if events is not None else []).append, should_stop).run()
+    return CellRun(job, (events if events is not None else []).append, should_stop).run()

@@ -75,11 +75,11 @@ def test_both_are_listed(package: Path) -> None:
 def test_the_model_trains_on_the_task(package: Path, tmp_path: Path) -> None:
     code = f"""
 import pathlib
-import lra_bench.job, lra_bench.worker as worker
+import lra_bench.job, lra_bench.phases as phases
 from lra_bench.cell import resolve_cell
 cell = resolve_cell('squared_relu', 'first_is_last', protocol={str(write_protocol(tmp_path))!r}, device='cpu',
                     metrics=('accuracy', 'flops'), assignments={{'model.power': 3}})
-record = worker.Worker(lra_bench.job.Job(cell, pathlib.Path('results')), lambda _: None, lambda: False).run()
+record = phases.CellRun(lra_bench.job.Job(cell, pathlib.Path('results')), lambda _: None, lambda: False).run()
 assert record.status == 'ok', record.reason
 assert record.accuracy.best.n == 2000
 one_layer = cell.model_entry.load().cost(64, 8, 2, head_dim=4, power=3).flops

@@ -15,15 +15,10 @@ from torch.nn import functional as F
 from lra_bench.data.batches import BatchSource, training_indices
 from lra_bench.data.prepare import prepare
 from lra_bench.encoder import build_model
+from lra_bench.evaluation import evaluate
+from lra_bench.optimization import learning_rate
 from lra_bench.protocol import Schedule
-from lra_bench.train import (
-    DivergedError,
-    StoppedError,
-    TimeLimitError,
-    Trainer,
-    evaluate,
-    learning_rate,
-)
+from lra_bench.train import DivergedError, StoppedError, TimeLimitError, Trainer
 
 CPU = torch.device("cpu")
 

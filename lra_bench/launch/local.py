@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from lra_bench.errors import CellFailedError, DataError, LraBenchError, UsageError
 from lra_bench.job import Job
-from lra_bench.records import RunRecord
+from lra_bench.records import RunRecord, read_record
 
 Event = Mapping[str, Any]
 
@@ -67,9 +67,7 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
         if failure is not None:
             raise failure
         if code == 0:
-            record = job.finished()
-            if record is not None:
-                return record
+            return read_record(job.cell.record_path(job.results))
         if stopped or code == InterruptedRunError.exit_code:
             raise InterruptedRunError(
                 "Stopped. What was done is kept; the same command continues from there."

@@ -27,20 +27,10 @@ class LinearTransformer(MultiHeadMixer):
         dim: int,
         num_heads: int,
         *,
-        head_dim: int,
-        max_length: int,
-        dropout: float = 0.0,
-        layer_index: int = 0,
         eps: float = 1e-6,
+        **shape: Any,
     ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            head_dim=head_dim,
-            max_length=max_length,
-            dropout=dropout,
-            layer_index=layer_index,
-        )
+        super().__init__(dim, num_heads, **shape)
         require(eps > 0, "eps", eps, "above 0, or a row without a real key divides by zero")
         self.eps = eps
 

@@ -35,23 +35,13 @@ class Performer(MultiHeadMixer):
         dim: int,
         num_heads: int,
         *,
-        head_dim: int,
-        max_length: int,
-        dropout: float = 0.0,
-        layer_index: int = 0,
         num_features: int = 256,
         orthogonal: bool = True,
         redraw_interval: int = 1000,
         eps: float = 1e-6,
+        **shape: Any,
     ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            head_dim=head_dim,
-            max_length=max_length,
-            dropout=dropout,
-            layer_index=layer_index,
-        )
+        super().__init__(dim, num_heads, **shape)
         require(num_features >= 1, "num_features", num_features, "at least 1")
         require(redraw_interval >= 0, "redraw_interval", redraw_interval, "at least 0 (0 never redraws)")
         require(eps > 0, "eps", eps, "above 0, or a row without a real key divides by zero")
@@ -62,7 +52,7 @@ class Performer(MultiHeadMixer):
         # Python numbers, not buffers: reading a counter on an accelerator would stall every step.
         self._seed = int(torch.randint(2**62, (), device="cpu"))
         self._training_passes = 0
-        self.register_buffer("projection", torch.empty(num_features, head_dim))
+        self.register_buffer("projection", torch.empty(num_features, self.head_dim))
         self._draw()
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -37,35 +37,25 @@ class Linformer(MultiHeadMixer):
         dim: int,
         num_heads: int,
         *,
-        head_dim: int,
-        max_length: int,
-        dropout: float = 0.0,
-        layer_index: int = 0,
         rank: int = 256,
         sharing: Sharing = "layerwise",
+        **shape: Any,
     ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            head_dim=head_dim,
-            max_length=max_length,
-            dropout=dropout,
-            layer_index=layer_index,
-        )
+        super().__init__(dim, num_heads, **shape)
         require(rank >= 1, "rank", rank, "at least 1")
         known = ("none", "headwise", "key_value", "layerwise")
         require(sharing in known, "sharing", sharing, f"one of {', '.join(known)}")
         self.rank = rank
         self.sharing = sharing
-        shape = (num_heads, rank, max_length) if sharing == "none" else (rank, max_length)
-        self.E = nn.Parameter(torch.empty(shape))
+        size = (num_heads, rank, self.max_length) if sharing == "none" else (rank, self.max_length)
+        self.E = nn.Parameter(torch.empty(size))
         # Registered under one name only where E = F, so that nothing counts or steps it twice.
-        self.F = nn.Parameter(torch.empty(shape)) if sharing in ("none", "headwise") else None
+        self.F = nn.Parameter(torch.empty(size)) if sharing in ("none", "headwise") else None
         for projection in (self.E, self.F):
             if projection is not None:
-                # The variance of the authors' code (Xavier with gain 1/sqrt 2): a projected key is
-                # then no larger than a key, at any rank and length.
-                nn.init.normal_(projection, std=1 / math.sqrt(max_length + rank))
+                # Xavier with gain 1/sqrt 2, as in ports of the authors' code: a projected key is then
+                # no larger than a key, at any rank and length.
+                nn.init.normal_(projection, std=1 / math.sqrt(self.max_length + rank))
 
     @classmethod
     def build_layers(cls, num_layers: int, dim: int, num_heads: int, **arguments: Any) -> list[Self]:

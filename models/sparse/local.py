@@ -29,21 +29,11 @@ class Local(MultiHeadMixer):
         dim: int,
         num_heads: int,
         *,
-        head_dim: int,
-        max_length: int,
-        dropout: float = 0.0,
-        layer_index: int = 0,
         block_size: int = 64,
         look_around: int = 0,
+        **shape: Any,
     ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            head_dim=head_dim,
-            max_length=max_length,
-            dropout=dropout,
-            layer_index=layer_index,
-        )
+        super().__init__(dim, num_heads, **shape)
         require(block_size >= 1, "block_size", block_size, "at least 1")
         require(look_around >= 0, "look_around", look_around, "at least 0")
         self.block_size = block_size

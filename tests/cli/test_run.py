@@ -89,6 +89,10 @@ def test_failed_cells_are_records_and_exit_1(
     assert done.returncode == 1, done.stderr
     assert load_records(results)[0].status == status
     assert f"Ended as {status}" in done.stdout
+    again = call(arguments, environment)
+    assert again.returncode == 1
+    shown = "already finished" in again.stderr
+    assert shown == (status != "error"), "a mended model is run again; a result is shown"
 
 
 def test_a_killed_worker_is_no_record(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -1,0 +1,63 @@
+"""Scores a model on a split: every example once, none dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from lra_bench.data.batches import BatchSource
+from lra_bench.optimization import autocast
+
+
+@dataclass
+class Evaluation:
+    """Predictions on a split, in index order."""
+
+    predictions: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    loss: float
+
+    @property
+    def correct(self) -> int:
+        return int((self.predictions == self.labels).sum())
+
+    @property
+    def n(self) -> int:
+        return len(self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.n
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    source: BatchSource,
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+    limit: int | None = None,
+) -> Evaluation:
+    """Every example once, in order, none dropped (or the first `limit`); the loss is weighted by examples."""
+    model.eval()
+    predictions, labels = [], []
+    loss_sum, seen = 0.0, 0
+    for on_host in source.in_order(batch_size):
+        batch = on_host.to(device)
+        with autocast(device, precision):
+            logits = model(*batch.inputs).float()
+        loss_sum += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
+        predictions.append(logits.argmax(dim=-1).to(torch.uint8).cpu().numpy())
+        labels.append(batch.labels.to(torch.uint8).cpu().numpy())
+        seen += len(batch)
+        if limit is not None and seen >= limit:
+            break
+    model.train()
+    return Evaluation(np.concatenate(predictions), np.concatenate(labels), loss_sum / seen)

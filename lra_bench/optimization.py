@@ -1,0 +1,76 @@
+"""One training step, its optimiser and its learning rate: the part that is timed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lra_bench.data.batches import Batch
+from lra_bench.encoder import auxiliary_losses
+from lra_bench.protocol import Optimizer, Schedule
+
+
+def learning_rate(schedule: Schedule, base: float, step: int, num_steps: int) -> float:
+    """Rate of update `step` (from 0) out of `num_steps`.
+
+    `rsqrt` is the 2020 release's factor, base * min(1, t / W) / sqrt(max(t, W)), not normalised by
+    sqrt(W); `linear` and `cosine` fall from the end of the warm-up to 0 at the end of training.
+    """
+    warmup = max(schedule.warmup_steps, 1)
+    if schedule.name == "rsqrt":
+        return base * min(1.0, step / warmup) / math.sqrt(max(step, warmup))
+    # (t + 1) / W: the first update is not thrown away on a rate of zero.
+    rise = min(1.0, (step + 1) / warmup)
+    rest = min(1.0, max(0.0, (step - schedule.warmup_steps) / max(1, num_steps - schedule.warmup_steps)))
+    if schedule.name == "linear":
+        return base * rise * (1.0 - rest)
+    if schedule.name == "cosine":
+        return base * rise * 0.5 * (1.0 + math.cos(math.pi * rest))
+    return base * rise
+
+
+def build_optimizer(model: nn.Module, settings: Optimizer, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW over all parameters, in one fused update."""
+    return torch.optim.AdamW(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+        fused=device.type in {"cpu", "cuda"},
+    )
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """bf16 autocast, or nothing for fp32."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def training_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    clip_norm: float | None,
+    precision: str,
+) -> Tensor:
+    """Forward, backward, clipping, update, gradients cleared. Returns the loss, still on the device."""
+    device = batch.labels.device
+    with autocast(device, precision):
+        logits = model(*batch.inputs)
+        loss = F.cross_entropy(logits.float(), batch.labels)
+        for extra in auxiliary_losses(model):
+            loss = loss + extra
+    loss.backward()
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()

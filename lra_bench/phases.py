@@ -1,0 +1,302 @@
+"""One cell from data to record, phase by phase: data, FLOPs, memory, time, training, scoring, record.
+
+What a phase found is on disk before the next one starts, so a killed run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lra_bench import verdict
+from lra_bench.cell import Cell
+from lra_bench.data.batches import BatchSource
+from lra_bench.data.prepare import PreparedSplit, prepare
+from lra_bench.data.task import SPLITS, Split, Task
+from lra_bench.encoder import build_model
+from lra_bench.errors import DataError
+from lra_bench.evaluation import Evaluation, evaluate
+from lra_bench.files import write_atomically
+from lra_bench.job import Job
+from lra_bench.measure.environment import describe_environment, describe_provenance
+from lra_bench.measure.memory import is_out_of_memory
+from lra_bench.record_parts import evaluation_part, model_part, score_part, task_part
+from lra_bench.records import (
+    SCHEMA,
+    Accuracy,
+    FlopsPart,
+    PeakMemoryPart,
+    ProtocolPart,
+    RunRecord,
+    Status,
+    StepTimePart,
+    write_predictions,
+    write_record,
+)
+from lra_bench.step_metrics import StepMetrics
+from lra_bench.train import (
+    CHECKPOINT_EVERY_S,
+    DivergedError,
+    Progress,
+    StoppedError,
+    TimeLimitError,
+    Trainer,
+)
+
+EVENT_INTERVAL_S = 0.1
+CHECKPOINT_VARIABLE = "LRA_BENCH_CHECKPOINT_S"
+
+logger = logging.getLogger(__name__)
+
+
+class CellRun:
+    """One cell from data to record; `emit` gets events, `should_stop` is asked between steps and phases."""
+
+    def __init__(
+        self,
+        job: Job,
+        emit: Callable[[Mapping[str, Any]], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.job = job
+        self.cell: Cell = job.cell
+        self.emit = emit
+        self.should_stop = should_stop
+        self.device = torch.device(self.cell.device)
+        self.folder = self.cell.partial_folder(job.results)
+        self.task: Task = self.cell.build_task()
+        self.spec = self.task.spec
+        self.started = _now()
+        self.splits: dict[Split, PreparedSplit] = {}
+        self.sources: dict[Split, BatchSource] = {}
+        self.found: dict[str, Any] = {}
+        self.accuracy: Accuracy | None = None
+        self.test_labels: NDArray[np.uint8] | None = None
+
+    def run(self) -> RunRecord:
+        """Every way a cell can end, other than being stopped, ends in a record."""
+        status: Status = "ok"
+        reason = None
+        try:
+            if self.job.killed_for_memory:
+                raise MemoryError("the kernel ended the worker for using too much memory")
+            self._prepare()
+            self._measure()
+            if "accuracy" in self.cell.metrics:
+                status, reason = self._train()
+        except (StoppedError, DataError):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                status, reason = "oom", str(error).splitlines()[0]
+            else:
+                logger.exception("The cell failed")
+                status, reason = "error", f"{type(error).__name__}: {error}"
+        record = self._record(status, reason)
+        write_record(self.cell.record_path(self.job.results), record)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return record
+
+    def build(self) -> nn.Module:
+        """The cell's model on its device; the same weights for the same seed on every device."""
+        torch.manual_seed(self.cell.seed)
+        model = build_model(
+            self.cell.model_entry, self.cell.model_options, self.cell.settings.architecture, self.spec
+        )
+        return model.to(self.device)
+
+    def _prepare(self) -> None:
+        settings = self.cell.settings
+        wanted: dict[Split, int | None] = {
+            "train": settings.data.train_examples,
+            "validation": settings.evaluation.validation_examples,
+            "test": settings.evaluation.test_examples,
+        }
+        for split in SPLITS:
+            if "accuracy" not in self.cell.metrics and split != "train":
+                continue
+            count = wanted[split]
+            available = self.task.split_sizes[split]
+            count = available if count is None else min(count, available)
+            if "accuracy" not in self.cell.metrics:
+                count = min(count, settings.budget.batch_size)
+
+            def progress(done: int, total: int, split: Split = split) -> None:
+                self.emit({"event": "prepare", "split": split, "done": done, "total": total})
+
+            self.splits[split] = prepare(self.task, split, count, progress=progress)
+            self.sources[split] = BatchSource(
+                self.splits[split],
+                self.spec,
+                max_length=self.spec.max_length,
+                padding="max" if self.cell.compiled else settings.data.padding,
+            )
+        self.emit(
+            {
+                "event": "prepared",
+                "examples": {name: source.num_examples for name, source in self.sources.items()},
+            }
+        )
+
+    def _measure(self) -> None:
+        """FLOPs, memory and time, in this order and never under one another's instruments."""
+        path = self.folder / "measurements.json"
+        if path.exists():
+            self.found = json.loads(path.read_text("utf-8"))
+        metrics = StepMetrics(
+            self.cell, self.build, self.splits["train"], f"{self.cell.run_id} {self.started}"
+        )
+        phases = {"flops": metrics.flops, "memory": metrics.memory, "time": metrics.time}
+        for name, phase in phases.items():
+            if name in self.cell.metrics and name not in self.found:
+                self.emit({"event": "phase", "phase": name})
+                self.found[name] = phase()
+                write_atomically(path, json.dumps(self.found))
+                if self.should_stop():
+                    raise StoppedError("Stopped while measuring; what was measured is kept.")
+        self.emit({"event": "measured", **self.found})
+
+    def _train(self) -> tuple[Status, str | None]:
+        settings = self.cell.settings
+        steps = settings.budget.steps
+        model = self.build()
+        torch.manual_seed(self.cell.seed + 1)  # Dropout's stream starts here, whatever building drew.
+        last_event = 0.0
+
+        def on_step(step: int, loss: float | None, progress: Progress) -> None:
+            nonlocal last_event
+            now = time.monotonic()
+            evaluated = bool(progress.curve) and progress.curve[-1]["step"] == step
+            if now - last_event < EVENT_INTERVAL_S and not evaluated:
+                return
+            last_event = now
+            event = {
+                "event": "step",
+                "step": step,
+                "steps": steps,
+                "loss": loss,
+                "elapsed_s": progress.elapsed_s,
+                "evaluated": evaluated,
+                "validation_accuracy": progress.curve[-1]["validation_accuracy"],
+            }
+            self.emit(event)
+
+        trainer = Trainer(
+            model,
+            settings,
+            self.sources["train"],
+            self.sources["validation"],
+            device=self.device,
+            seed=self.cell.seed,
+            precision=self.cell.precision,
+            compiled=self.cell.compiled,
+            folder=self.folder,
+            checkpoint_every_s=float(os.environ.get(CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S)),
+            on_step=on_step,
+            should_stop=self.should_stop,
+        )
+        status: Status = "ok"
+        reason = None
+        self.emit({"event": "phase", "phase": "train", "steps": steps})
+        try:
+            trainer.run()
+        except DivergedError as error:
+            status, reason = "diverged", str(error)
+            if not trainer.best_weights:
+                return status, reason
+        except TimeLimitError as error:
+            status, reason = "timeout", str(error)
+        self.emit({"event": "phase", "phase": "score"})
+        self.accuracy = self._score(trainer)
+        return status, reason
+
+    def _score(self, trainer: Trainer) -> Accuracy:
+        settings, progress = self.cell.settings.evaluation, trainer.progress
+
+        def on(split: Split, limit: int | None = None) -> Evaluation:
+            return evaluate(
+                trainer.model,
+                self.sources[split],
+                limit=limit,
+                batch_size=settings.batch_size,
+                device=self.device,
+                precision=self.cell.precision,
+            )
+
+        last = on("test")
+        trainer.best_model()
+        best = last if progress.best_step == progress.step else on("test")
+        self.test_labels = best.labels
+        path = self.cell.record_path(self.job.results).with_suffix(".npz")
+        write_predictions(path, best.predictions, last.predictions, best.labels)
+        validation_point = next(p for p in progress.curve if p["step"] == progress.best_step)
+        validation_n = self.sources["validation"].num_examples
+        return Accuracy(
+            best=evaluation_part(progress.best_step, best),
+            last=evaluation_part(progress.step, last),
+            validation=score_part(
+                progress.best_step, progress.best_correct, validation_n, validation_point["validation_loss"]
+            ),
+            train=evaluation_part(progress.best_step, on("train", settings.train_examples)),
+            curve=progress.curve,
+            target_accuracy=settings.target_accuracy,
+            steps_to_target=progress.steps_to_target,
+            seconds_to_target=progress.seconds_to_target,
+            train_s=progress.elapsed_s,
+            predictions_file=path.name,
+        )
+
+    def _record(self, status: Status, reason: str | None) -> RunRecord:
+        cell = self.cell
+        return RunRecord(
+            schema_version=SCHEMA,
+            run_id=cell.run_id,
+            status=status,
+            reason=reason,
+            verdict=verdict.judge(self.accuracy, self.spec, self.test_labels, self.job.controls),
+            model=model_part(cell, self.spec),
+            task=task_part(cell, self.spec, self.splits, self.sources),
+            protocol=ProtocolPart(
+                name=cell.protocol,
+                sha256=cell.protocol_sha256,
+                overrides=dict(cell.overrides),
+                tuning_trials=0,
+                ranks=cell.ranks,
+                settings=cell.settings,
+            ),
+            seed=cell.seed,
+            precision=cell.precision,
+            compiled=cell.compiled,
+            device=cell.device_slug,
+            metrics=list(cell.metrics),
+            accuracy=self.accuracy,
+            step_time=_part(StepTimePart, self.found.get("time")),
+            peak_memory=_part(PeakMemoryPart, self.found.get("memory")),
+            flops=_part(FlopsPart, self.found.get("flops")),
+            environment=describe_environment(self.device),
+            provenance={
+                **describe_provenance(self.job.command),
+                "started": self.started,
+                "finished": _now(),
+            },
+        )
+
+
+def _now() -> str:
+    """UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _part(kind: Any, found: Mapping[str, Any] | None) -> Any:
+    return None if found is None else kind(**found)

@@ -1,0 +1,59 @@
+"""README's commands exist, and its Python runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from lra_bench.cli.main import main
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("lra-bench ")
+]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs are only planned, data are only listed: that names, options and values are right is the point."""
+    words = shlex.split(command.replace("my_package.module:MyMixer", "toy:Mean"))
+    if words[1] == "run":
+        words += ["--dry-run", "--device", "cpu"]
+    elif words[1:3] == ["data", "prepare"]:
+        words += ["--help"]
+    elif words[1] == "leaderboard":
+        (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code in (0, None), capsys.readouterr().err
+
+
+def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet as it stands, but for fewer images and a run of toys."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    smaller = snippet.replace("count=20_000", "count=64")
+    smaller, replaced = re.subn(r"record = run\(.*\)\n", "", smaller)
+    assert replaced == 1
+    assert smaller != snippet
+    monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(smaller, names)
+    assert names["batch"].input_ids.shape == (32, 1024)
+    assert names["batch"].mask is None
+    assert names["records"] == []
