@@ -171,7 +171,8 @@ class Trainer:
 
     def _batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
         def build(step: int) -> Batch:
-            return self.train_source.training_batch(self.settings.budget.batch_size, self.seed, step)
+            batch = self.train_source.training_batch(self.settings.budget.batch_size, self.seed, step)
+            return batch.pin_memory() if self.device.type == "cuda" else batch
 
         if self.device.type == "cpu":
             for step in range(start, stop):

@@ -172,7 +172,7 @@ def _board(group: Group, records: list[RunRecord]) -> Board:
     for label in order:
         runs = by_model[label]
         first = runs[0]
-        cells = [label, first.model.family, _ratio(first)]
+        cells = [label, first.model.family, _ratio(runs)]
         cells += [_score_cell([r for r in runs if _column(r, columns) == name]) for name in columns.values()]
         rows.append(Row(cells, first.model.control))
     title = f"{group.protocol} on {group.device}, {group.precision}{', compiled' if group.compiled else ''}"
@@ -230,11 +230,13 @@ def _order(record: RunRecord, label: str) -> tuple[bool, bool, str, str]:
     return (not record.model.control, record.model.name != "transformer", record.model.family, label)
 
 
-def _ratio(record: RunRecord) -> str:
-    ratio = record.model.ratio
-    if ratio is None:
+def _ratio(records: Sequence[RunRecord]) -> str:
+    """Depends on the task where parameters depend on the length: then from the least to the greatest."""
+    ratios = sorted({f"{record.model.ratio:.2f}" for record in records if record.model.ratio}, key=float)
+    if not ratios:
         return NOT_RUN
-    return f"{ratio:.2f}{' !' if ratio > PARAMETER_MARK else ''}"
+    mark = " !" if float(ratios[-1]) > PARAMETER_MARK else ""
+    return (ratios[0] if len(ratios) == 1 else f"{ratios[0]} to {ratios[-1]}") + mark
 
 
 def _score_cell(records: Sequence[RunRecord]) -> str:

@@ -265,7 +265,7 @@ def print_boards(out: Console, board: Leaderboard) -> None:
         out.print(f"\n[bold]{escape(one.title)}[/]")
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in one.columns:
-            table.add_column(name, no_wrap=True)
+            table.add_column(name, overflow="fold")
         for row in one.rows:
             table.add_row(*(escape(value) for value in row.cells), style="dim" if row.control else None)
         out.print(table)

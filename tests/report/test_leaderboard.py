@@ -126,6 +126,8 @@ def test_options_that_differ_are_rows_of_their_own(base: RunRecord) -> None:
 def test_many_parameters_are_marked(base: RunRecord) -> None:
     assert row(leaderboard([variant(base, "1", model__ratio=1.10)]), "toy:Mean")[2] == "1.10"
     assert row(leaderboard([variant(base, "1", model__ratio=1.11)]), "toy:Mean")[2] == "1.11 !"
+    both = [variant(base, "1", model__ratio=1.05), variant(base, "2", model__ratio=4.47, task__name="b")]
+    assert row(leaderboard(both), "toy:Mean")[2] == "1.05 to 4.47 !"
 
 
 def test_same_bytes_in_any_order(base: RunRecord) -> None:
