@@ -31,6 +31,7 @@ class RunReporter:
         self.live = stream.isatty()
         self.bar: tqdm[Any] | None = None
         self.label = ""
+        self.title = ""
         self.last_line = 0.0
 
     def __enter__(self) -> Self:
@@ -87,11 +88,11 @@ class RunReporter:
 
     def _advance(self, what: str, done: int, total: int, text: str, force: bool = False) -> None:
         if self.live:
-            if self.bar is None or self.bar.desc != f"{self.label}: {what}: ":
+            title = f"{self.label}: {what}"
+            if self.bar is None or self.title != title:
                 self._close()
-                self.bar = tqdm(
-                    total=total, desc=f"{self.label}: {what}", file=self.stream, leave=False, initial=done
-                )
+                self.title = title
+                self.bar = tqdm(total=total, desc=title, file=self.stream, leave=False, initial=done)
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(done - self.bar.n)
             return
