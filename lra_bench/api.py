@@ -168,7 +168,7 @@ def load_model(
 
     Called with (input_ids, mask), or with four arguments for paired tasks, it gives class logits.
     """
-    from lra_bench.encoder import build_model
+    from lra_bench.building import build_model
 
     settings = {f"model.{key}": value for key, value in options.items()}
     cell = resolve_cell(name, task, protocol=protocol, device="cpu", assignments=settings)

@@ -12,6 +12,7 @@ import yaml
 
 from lra_bench import protocol as protocols
 from lra_bench import registry
+from lra_bench.building import build_model, resolve_model_options
 from lra_bench.data.building import COMMON_OPTIONS, build_task, resolve_task_options
 from lra_bench.data.task import Task
 from lra_bench.errors import UsageError, suggest
@@ -79,7 +80,7 @@ class Cell:
     @property
     def changed_options(self) -> dict[str, Any]:
         """The model's options that differ from the defaults."""
-        defaults = registry.resolve_options(self.model_entry, {}, _reserved(self.model_entry), "Model")
+        defaults = resolve_model_options(self.model_entry, {}, _reserved(self.model_entry))
         return {name: value for name, value in self.model_options.items() if defaults.get(name) != value}
 
     def build_task(self) -> Task:
@@ -186,7 +187,7 @@ def resolve_cell(
     task_options = resolve_task_options(task_entry, task_options)
     overrides.update({f"task.{name}": value for name, value in task_changes.items()})
 
-    model_options = registry.resolve_options(model_entry, model_options, _reserved(model_entry), "Model")
+    model_options = resolve_model_options(model_entry, model_options, _reserved(model_entry))
     device, slug = _resolve_device(device)
     built_task = build_task(task_entry, task_options)
     _check_builds(model_entry, model_options, settings, built_task)
@@ -249,8 +250,6 @@ def _check_applicable(model: Entry, task: Entry) -> None:
 def _check_builds(entry: Entry, options: Mapping[str, Any], settings: Settings, task: Task) -> None:
     """Builds the model without memory, so that a value out of range is found before any work."""
     import torch
-
-    from lra_bench.encoder import build_model
 
     if entry.kind == "estimator":
         build_estimator(entry, options, task.spec, seed=0)

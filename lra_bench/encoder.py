@@ -7,18 +7,15 @@ arXiv 2002.04745): x + mixer(LN(x)), then x + FFN(LN(x)), and a last LN before p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lra_bench.data.task import TaskSpec
-from lra_bench.errors import OptionError, require
+from lra_bench.errors import require
 from lra_bench.mixer import TokenMixer
 from lra_bench.pairs import pair_features
 from lra_bench.protocol import Architecture
-from lra_bench.registry import Entry
 
 POSITION_STD = 0.02
 """Of learned positions: as in the 2020 release and in Nystromformer's code."""
@@ -170,45 +167,6 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
     position = torch.arange(length, dtype=torch.float32)[:, None]
     frequency = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
     return torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1).flatten(1)
-
-
-def build_model(
-    entry: Entry, options: Mapping[str, Any], architecture: Architecture, spec: TaskSpec
-) -> nn.Module:
-    """The classifier of a cell: the entry's mixer, encoder or classifier within the protocol's network.
-
-    Args:
-        options: the variant's own options, already resolved (`registry.resolve_options`).
-
-    Raises:
-        OptionError: an option out of range, or a shape that the protocol can't have.
-    """
-    variant = entry.load()
-    if entry.kind == "classifier":
-        model: nn.Module = variant(spec, **options)
-        return model
-    length = spec.max_length + (architecture.pooling == "cls")
-    shape: dict[str, Any] = {
-        "head_dim": architecture.head_dim,
-        "max_length": length,
-        "dropout": architecture.attention_dropout,
-    }
-    if entry.kind == "mixer":
-        mixers = variant.build_layers(
-            architecture.num_layers, architecture.dim, architecture.num_heads, **shape, **options
-        )
-        encoder: nn.Module = MixerEncoder(mixers, architecture)
-    elif entry.kind == "encoder":
-        encoder = variant(architecture, max_length=length, **options)
-    else:
-        raise OptionError(
-            f"{entry.name} is of kind {entry.kind} and no network. Estimators are run with `lra-bench run`."
-        )
-    # Where every token has a label the head reads every token; a CLS vector then only takes part.
-    pooling = "none" if spec.token_labels else architecture.pooling
-    sequence_encoder = SequenceEncoder(Embedding(spec, architecture), encoder, pooling)
-    classifier = PairClassifier if spec.paired else SequenceClassifier
-    return classifier(sequence_encoder, architecture, spec.num_classes)
 
 
 def auxiliary_losses(model: nn.Module) -> list[Tensor]:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from lra_bench.building import build_model
 from lra_bench.data.task import TaskSpec
-from lra_bench.encoder import Embedding, build_model
+from lra_bench.encoder import Embedding
 from lra_bench.protocol import Architecture
 from lra_bench.registry import Entry
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lra_bench import verdict
+from lra_bench.building import build_model
 from lra_bench.cell import Cell
 from lra_bench.data.batches import BatchSource
 from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
-from lra_bench.encoder import build_model
 from lra_bench.errors import DataError
 from lra_bench.estimator import build_estimator
 from lra_bench.evaluation import Evaluation, evaluate

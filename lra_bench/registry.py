@@ -42,6 +42,15 @@ class Paper:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """One step of a ladder: a model with options that differs from the step before in one thing."""
+
+    label: str
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Entry:
     """One line of a catalog: the card of a model or a task."""
 
@@ -61,6 +70,18 @@ class Entry:
     padding_invariant: bool = True
     """Neither the content nor the amount of padding changes the output at real tokens."""
     stochastic_in_eval: bool = False
+    causal: bool = False
+    """No output depends on a later token."""
+    formula: str = ""
+    """What the core computes, in the symbols of the paper."""
+    traps: tuple[str, ...] = ()
+    """Mistakes that implementations of it are known to make; each is caught by a test."""
+    deviations: tuple[str, ...] = ()
+    """Where ours is not the paper's, and why."""
+    recall_limit: str = ""
+    """Why its mechanism can't solve the recall task, where it can't."""
+    ladder: tuple[Rung, ...] = ()
+    """From the plain Transformer to the whole variant, one change a step."""
     tasks: tuple[str, ...] = ()
     """For controls: the tasks it is defined on; empty for all."""
     rules_out: str = ""
@@ -180,9 +201,11 @@ def _parse_entry(name: str, card: Mapping[str, Any], source: str) -> Entry:
     values = dict(card)
     if values.get("paper") is not None:
         values["paper"] = Paper(**{**values["paper"], "arxiv": _text(values["paper"].get("arxiv"))})
-    for key in ("tasks", "controls"):
+    for key in ("tasks", "controls", "traps", "deviations"):
         values[key] = tuple(values.get(key, ()))
     try:
+        # A rung without a model is the entry itself, with other options.
+        values["ladder"] = tuple(Rung(**{"model": name, **rung}) for rung in values.get("ladder", ()))
         return Entry(name=name, **values)
     except TypeError as error:
         raise LraBenchError(f"{source}: {name} is incomplete ({error}).") from error

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lra_bench.building import build_model
 from lra_bench.cell import Cell
 from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.prepare import PreparedSplit
-from lra_bench.encoder import build_model
 from lra_bench.measure.flops import count_flops
 from lra_bench.measure.memory import measure_peak_memory
 from lra_bench.measure.timing import measure_step_time

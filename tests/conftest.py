@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from evidence import evidence, pytest_addoption, pytest_configure
+
+__all__ = ["evidence", "pytest_addoption", "pytest_configure"]  # pytest finds them by being here
 
 # One thread a process: the models of the tests are tiny, and several workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

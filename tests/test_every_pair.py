@@ -9,10 +9,10 @@ from harness import toy_protocol
 from small_data import write_small_data
 
 from lra_bench import registry
+from lra_bench.building import build_model
 from lra_bench.cell import resolve_cell
 from lra_bench.data.batches import BatchSource
 from lra_bench.data.prepare import prepare
-from lra_bench.encoder import build_model
 from lra_bench.evaluation import evaluate
 from lra_bench.optimization import build_optimizer, training_step
 

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from lra_bench import registry
+from lra_bench.building import build_model
 from lra_bench.cell import resolve_cell
 from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.columns import ragged_column
 from lra_bench.data.prepare import prepare
 from lra_bench.data.task import IGNORED_LABEL, Task, TaskSpec
-from lra_bench.encoder import build_model
 from lra_bench.evaluation import evaluate
 from lra_bench.optimization import classification_loss, training_step
 from lra_bench.tasks.recall import Recall

@@ -12,10 +12,10 @@ from harness import toy_cell, toy_protocol
 from torch import nn
 from torch.nn import functional as F
 
+from lra_bench.building import build_model
 from lra_bench.data.batches import BatchSource
 from lra_bench.data.orders import training_indices
 from lra_bench.data.prepare import prepare
-from lra_bench.encoder import build_model
 from lra_bench.evaluation import evaluate
 from lra_bench.optimization import learning_rate
 from lra_bench.protocol import Schedule

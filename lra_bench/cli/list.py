@@ -54,6 +54,7 @@ def list_things(
 
 def _models() -> list[dict[str, Any]]:
     from lra_bench.registry import models
+    from lra_bench.report.proofs import proof_column
 
     return [
         {
@@ -62,6 +63,7 @@ def _models() -> list[dict[str, Any]]:
             "time": entry.time,
             "memory": entry.memory,
             "paper": f"{entry.paper.authors.split(',')[0]} {entry.paper.year}" if entry.paper else "",
+            "proof": proof_column(entry.name),
             "summary": entry.summary,
         }
         for entry in models

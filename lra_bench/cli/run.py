@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lra_bench.cli.arguments import parse_seeds, split_names, use_data_dir
 from lra_bench.errors import CellFailedError, UsageError
 
+if TYPE_CHECKING:
+    from lra_bench.cell import Cell
+
 EXAMPLES = """\b
 Examples:
   lra-bench run --model linformer --task pathfinder
-  lra-bench run --model transformer,local --task listops --seeds 0,1,2 --steps 1000"""
+  lra-bench run --model transformer,local --task listops --seeds 0,1,2 --steps 1000
+  lra-bench run --ablate groupbert --task image"""
 
 
 def run(
-    model: Annotated[str, typer.Option(help="Model name, comma list or package.module:Class.")],
     task: Annotated[str, typer.Option(help="Task name or comma list.")],
+    model: Annotated[str, typer.Option(help="Model name, comma list or package.module:Class.")] = "",
+    ablate: Annotated[str, typer.Option(help="Instead of --model: every step of this model's ladder.")] = "",
     protocol: Annotated[str, typer.Option(help="quick, lite, lra-2020 or a YAML file.")] = "quick",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16 (autocast).")] = "fp32",
@@ -46,6 +52,7 @@ def run(
     from lra_bench import protocol as protocols
     from lra_bench.cell import parse_assignments, resolve_cell
     from lra_bench.cli.progress import RunReporter
+    from lra_bench.ladder import ladder_cells
     from lra_bench.report import terminal
 
     assignments = parse_assignments(settings or [])
@@ -54,26 +61,28 @@ def run(
             assignments[key] = value
     use_data_dir(data_dir)
     loaded = protocols.load(protocol)
-    names = split_names(model), split_names(task)
-    if not all(names):
-        raise UsageError("--model and --task need at least one name each.")
-    cells = [
-        resolve_cell(
-            one_model,
-            one_task,
-            protocol=loaded,
-            device=device,
-            seed=one_seed,
-            precision=precision,
-            compiled=compiled,
-            metrics=split_names(metrics),
-            assignments=assignments,
-            length=length,
-        )
-        for one_task in names[1]
-        for one_model in names[0]
-        for one_seed in parse_seeds(seed, seeds)
-    ]
+    names, tasks = split_names(ablate or model), split_names(task)
+    if not (names and tasks) or (ablate and model):
+        raise UsageError("Name at least one --task, and either --model or --ablate.")
+    cells: list[Cell] = []
+    labels: dict[str, str] = {}
+    for one_task, name, one_seed in itertools.product(tasks, names, parse_seeds(seed, seeds)):
+        shared: dict[str, Any] = {
+            "protocol": loaded,
+            "device": device,
+            "seed": one_seed,
+            "precision": precision,
+            "compiled": compiled,
+            "metrics": split_names(metrics),
+            "assignments": assignments,
+            "length": length,
+        }
+        if not ablate:
+            cells.append(resolve_cell(name, one_task, **shared))
+            continue
+        for rung, cell in ladder_cells(name, one_task, **shared):
+            labels[cell.run_id] = rung.label
+            cells.append(cell)
     check_writable(results)
     console = terminal.console(stderr=as_json)
     if dry_run:
@@ -96,7 +105,9 @@ def run(
         records.append(record)
         failed |= record.status != "ok"
         terminal.print_record(console, record, loaded, cell.record_path(results))
-    if len(records) > 1:
+    if ablate:
+        terminal.print_ladder(console, [(labels[record.run_id], record) for record in records])
+    elif len(records) > 1:
         terminal.print_seeds(console, records)
     if as_json:
         print(json.dumps([record.model_dump(mode="json", by_alias=True) for record in records], indent=1))

@@ -24,45 +24,43 @@ def show(
     """Show what a model, a task, a protocol or a run is."""
     from lra_bench import protocol as protocols
     from lra_bench import registry
+    from lra_bench.report.card import card, print_card
     from lra_bench.report.terminal import console, print_mapping
 
-    for noun, catalog in (("model", registry.models), ("task", registry.tasks)):
-        if name in catalog.names():
-            content = _card(catalog.get(name), noun)
-            break
-    else:
-        if name in protocols.names():
-            content = protocols.load(name).model_dump(mode="json")
+    if name in registry.models.names() or ":" in name:
+        entry = registry.models.get(name)
+        if as_json:
+            typer.echo(json.dumps(card(entry), indent=1))
         else:
-            content = _run(name, results)
+            print_card(console(), entry)
+        return
+    if name in registry.tasks.names():
+        content = _task_card(registry.tasks.get(name))
+    elif name in protocols.names():
+        content = protocols.load(name).model_dump(mode="json")
+    else:
+        content = _run(name, results)
     if as_json:
         typer.echo(json.dumps(content, indent=1))
     else:
         print_mapping(console(), content)
 
 
-def _card(entry: Any, noun: str) -> dict[str, Any]:
+def _task_card(entry: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
     from lra_bench.data.building import task_options
-    from lra_bench.mixer import CONTRACT_ARGUMENTS
-    from lra_bench.registry import options_of
+    from lra_bench.report.card import type_name
 
     content = {key: value for key, value in asdict(entry).items() if value not in ("", (), {}, None)}
-    known = options_of(entry.load(), CONTRACT_ARGUMENTS) if noun == "model" else task_options(entry)
     content["options"] = {
         option.name: {
             "default": entry.options.get(option.name, option.default),
-            "type": _type_name(option.annotation),
+            "type": type_name(option.annotation),
         }
-        for option in known.values()
+        for option in task_options(entry).values()
     }
     return content
-
-
-def _type_name(annotation: Any) -> str:
-    name = getattr(annotation, "__name__", "")
-    return name if name in {"int", "float", "bool", "str"} else str(annotation).replace("typing.", "")
 
 
 def _run(name: str, results: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def estimate_training_s(cell: Cell) -> float | None:
     """
     import torch
 
-    from lra_bench.encoder import build_model
+    from lra_bench.building import build_model
     from lra_bench.errors import LraBenchError
     from lra_bench.measure.flops import count_flops
 

@@ -22,8 +22,14 @@ class PublishedScore:
 
 def published_scores(model: str, task: str) -> list[PublishedScore]:
     """Rows for a model on a task; the nearest setting to the lite protocol last in the file comes first."""
+    # The small two-layer tables stand after the 2020 one and are nearer to ours.
+    return [score for score in published_of(model) if score.task == task][::-1]
+
+
+def published_of(model: str) -> list[PublishedScore]:
+    """All rows for a model, in the order of the file."""
     text = importlib.resources.files("lra_bench.published").joinpath("accuracy.csv").read_text("utf-8")
-    rows = [
+    return [
         PublishedScore(
             row["source"],
             row["model"],
@@ -34,7 +40,5 @@ def published_scores(model: str, task: str) -> list[PublishedScore]:
             row["differs_from_ours"],
         )
         for row in csv.DictReader(text.splitlines())
-        if row["model"] == model and row["task"] == task
+        if row["model"] == model
     ]
-    # The small two-layer tables stand after the 2020 one and are nearer to ours.
-    return rows[::-1]

@@ -40,8 +40,9 @@ def print_header(out: Console, cell: Cell, protocol: Protocol, results: Path) ->
     task = cell.build_task().spec
     out.print()
     out.print(
-        f"[bold]{escape(cell.model)}[/] on [bold]{escape(cell.task)}[/] ({escape(task.variant)}, "
-        f"{task.max_length:,} tokens), protocol [bold]{escape(cell.protocol)}[/], seed {cell.seed}, "
+        f"[bold]{escape(cell.model)}[/]{escape(_changed(cell))} on [bold]{escape(cell.task)}[/] "
+        f"({escape(task.variant)}, {task.max_length:,} tokens), "
+        f"protocol [bold]{escape(cell.protocol)}[/], seed {cell.seed}, "
         f"{cell.precision}{', compiled' if cell.compiled else ''}, {cell.device_slug}"
     )
     if cell.record_path(results).exists():
@@ -66,6 +67,12 @@ def print_header(out: Console, cell: Cell, protocol: Protocol, results: Path) ->
         out.print(
             f"  This machine has a GPU: [bold]--protocol lite[/] gives a score worth citing{_lite(cell)}."
         )
+
+
+def _changed(cell: Cell) -> str:
+    """' (rank=64)' where a model's options are not its defaults."""
+    options = ", ".join(f"{name}={value}" for name, value in cell.changed_options.items())
+    return f" ({options})" if options else ""
 
 
 def _lite(cell: Cell) -> str:
@@ -94,7 +101,7 @@ def print_plan(out: Console, cells: Sequence[Cell], protocol: Protocol, results:
         seconds = None if done or "accuracy" not in cell.metrics else estimate_training_s(cell)
         rows.append(
             {
-                "model": cell.model,
+                "model": cell.model + _changed(cell),
                 "task": cell.task,
                 "seed": cell.seed,
                 "steps": cell.settings.budget.steps,
@@ -245,6 +252,33 @@ def print_seeds(out: Console, records: Sequence[RunRecord]) -> None:
         )
     if rows:
         print_rows(out, rows)
+
+
+def print_ladder(out: Console, steps: Sequence[tuple[str, RunRecord]]) -> None:
+    """One line a step of a ladder, with its mean over seeds where there are several."""
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for label, record in steps:
+        groups.setdefault((record.task.name, label), []).append(record)
+    if groups:
+        print_rows(out, [_ladder_row(task, label, group) for (task, label), group in groups.items()])
+
+
+def _ladder_row(task: str, label: str, group: Sequence[RunRecord]) -> dict[str, str]:
+    first = group[0]
+    scores = [record.accuracy.best.accuracy for record in group if record.accuracy]
+    accuracy = percent(sum(scores) / len(scores)) if scores else "-"
+    time, memory, ratio = first.step_time, first.peak_memory, first.model.ratio
+    return {
+        "step": label,
+        "task": task,
+        "accuracy": accuracy,
+        "n": str(len(scores)),
+        "step time": duration(time.median_s) if time else "-",
+        "peak memory": binary_bytes(memory.peak_bytes) if memory else "-",
+        "FLOPs": si(first.flops.step) if first.flops else "-",
+        "parameters": f"{ratio:.2f} x" if ratio is not None else "-",
+        "verdict": first.verdict.label.replace("_", " ") if first.verdict else first.status,
+    }
 
 
 def print_rows(out: Console, rows: Sequence[Mapping[str, Any]]) -> None:

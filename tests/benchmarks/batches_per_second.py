@@ -27,12 +27,12 @@ import numpy as np
 import torch
 
 from lra_bench import protocol as protocols
+from lra_bench.building import build_model
 from lra_bench.cell import Cell, resolve_cell
 from lra_bench.data.batches import BatchSource
 from lra_bench.data.prepare import prepare
 from lra_bench.data.resident import place
 from lra_bench.data.task import Task
-from lra_bench.encoder import build_model
 from lra_bench.errors import LraBenchError, UsageError
 from lra_bench.measure.machine import available_cores, cpu_model
 from lra_bench.measure.timing import synchronise

@@ -1,160 +1,156 @@
-"""Our mixers beside public implementations of the same method: CPU time and memory kept, as ratios.
+"""Our models beside public implementations of the same variants: time and memory, as ratios.
 
-Not a test: `PYTHONPATH=tests python tests/benchmarks/mixer_speed.py [--length 1024] [--only performer]`.
-Peers that are not installed are named and left out (`pip install --no-deps linformer
-performer-pytorch local-attention einops hyper-connections axial-positional-embedding`).
-Forward and backward of mean(y^2) for one layer with its projections. The two take turns in one
-process, so that load hits both alike; process CPU time, median of the rounds' ratios.
+Not a test: `PYTHONPATH=tests python tests/benchmarks/mixer_speed.py [--only NAME] [--lengths 1024,4096]`.
+Peers and their options are those of tests/peers/<entry>.py (docs/MODELS.md says how to install them); what
+is not installed is named and left out. One layer with its projections, forward and backward of mean(y^2),
+float32, batch 4, width 128, 4 heads. The two take turns in one process, so that load hits both alike.
+Time is wall time; a ratio is the median over rounds, with the distribution-free 95 % interval of that
+median. Peak bytes are the allocator's high water within a step, beyond parameters and input.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from saved_bytes import saved_bytes
-from torch import Tensor, nn
+from peers.freeze import NOT_PEERS
+from peers.peer import Speed
+from torch import nn
 
+from lra_bench.measure.memory import allocator_high_water
 from lra_bench.registry import models
+from lra_bench.stats import median_interval
+from lra_bench.validation.subject import Sizes, Subject
 
-DIM, NUM_HEADS, HEAD_DIM = 128, 4, 32
+DIM, NUM_HEADS, HEAD_DIM, FFN_DIM = 128, 4, 32, 512
+PEERS = Path(__file__).resolve().parents[1] / "peers"
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One of our models and the peer that does the same."""
+class Ratio:
+    """Ours over the peer's, at one length."""
 
     model: str
     options: dict[str, object]
     peer: str
-    build_peer: Callable[[int], nn.Module]
+    length: int
+    ours_ms: float
+    time: float
+    time_low: float
+    time_high: float
+    peak_bytes: float
+    rounds: int
 
 
-class TorchAttention(nn.Module):
-    """nn.MultiheadAttention; `explicit` asks for the weights and so for the n x n matrix."""
-
-    def __init__(self, explicit: bool) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(DIM, NUM_HEADS, batch_first=True)
-        self.explicit = explicit
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x, need_weights=self.explicit, average_attn_weights=False)[0]
+def speeds(only: str) -> list[tuple[str, Speed]]:
+    """Entry and peer, in the catalog's order."""
+    found = []
+    for entry in models:
+        if (PEERS / f"{entry.name}.py").exists() and only in entry.name and entry.name not in NOT_PEERS:
+            peers = importlib.import_module(f"peers.{entry.name}")
+            found += [(entry.name, speed) for speed in getattr(peers, "SPEEDS", [])]
+    return found
 
 
-class ComposedLinearAttention(nn.Module):
-    """elu(x) + 1 attention as it is usually composed: three layers and three einsums."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.query, self.key, self.value, self.out = (nn.Linear(DIM, DIM) for _ in range(4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (
-            layer(x).unflatten(-1, (NUM_HEADS, HEAD_DIM)) for layer in (self.query, self.key, self.value)
-        )
-        query, key = F.elu(query) + 1, F.elu(key) + 1
-        context = torch.einsum("bnhe,bnhf->bhef", key, value)
-        normaliser = 1 / (torch.einsum("bnhe,bhe->bnh", query, key.sum(1)) + 1e-6)
-        return self.out(torch.einsum("bnhe,bhef,bnh->bnhf", query, context, normaliser).flatten(2))
-
-
-def linformer_peer(length: int) -> nn.Module:
-    from linformer import LinformerSelfAttention
-
-    return LinformerSelfAttention(DIM, length, k=256, heads=NUM_HEADS, dim_head=HEAD_DIM)
-
-
-def performer_peer(length: int) -> nn.Module:
-    from performer_pytorch import SelfAttention
-
-    return SelfAttention(DIM, heads=NUM_HEADS, dim_head=HEAD_DIM, nb_features=256)
-
-
-def local_peer(look_around: int, block_size: int) -> Callable[[int], nn.Module]:
-    def build(length: int) -> nn.Module:
-        from local_attention import LocalMHA
-
-        return LocalMHA(
-            dim=DIM,
-            window_size=block_size,
-            dim_head=HEAD_DIM,
-            heads=NUM_HEADS,
-            causal=False,
-            look_backward=look_around,
-            look_forward=look_around,
-            use_rotary_pos_emb=False,
-        )
-
-    return build
-
-
-PAIRS = [
-    Pair("transformer", {}, "nn.MultiheadAttention", lambda n: TorchAttention(explicit=False)),
-    Pair(
-        "transformer_explicit", {}, "nn.MultiheadAttention, weights", lambda n: TorchAttention(explicit=True)
-    ),
-    Pair("linformer", {"rank": 256, "sharing": "headwise"}, "linformer", linformer_peer),
-    Pair("performer", {"num_features": 256}, "performer-pytorch", performer_peer),
-    Pair("linear_transformer", {}, "composed einsums", lambda n: ComposedLinearAttention()),
-    Pair("local", {"block_size": 64}, "local-attention", local_peer(0, 64)),
-    Pair("local", {"block_size": 128, "look_around": 1}, "local-attention", local_peer(1, 128)),
-]
-
-
-def step(module: nn.Module, x: Tensor) -> float:
-    """CPU seconds of one forward and backward pass."""
+def step(module: nn.Module, x: torch.Tensor) -> None:
     module.zero_grad(set_to_none=True)
     x.grad = None
-    start = time.process_time()
     module(x).square().mean().backward()
-    return time.process_time() - start
 
 
-def compare(pair: Pair, batch: int, length: int, rounds: int) -> tuple[float, float, float]:
-    """Our CPU milliseconds, and ours over the peer's for time and for bytes kept."""
+def timed(module: nn.Module, x: torch.Tensor) -> float:
+    start = time.perf_counter()
+    step(module, x)
+    return time.perf_counter() - start
+
+
+def compare(name: str, speed: Speed, length: int, batch: int, budget_s: float, most: int) -> Ratio:
+    """Rounds until the budget is spent, at least seven and at most `most`."""
     torch.manual_seed(0)
-    peer = pair.build_peer(length).train()
-    ours = models.get(pair.model).load()(DIM, NUM_HEADS, head_dim=HEAD_DIM, max_length=length, **pair.options)
+    peer = speed.build(length).train()
+    entry = models.get(name)
+    sizes = Sizes(DIM, NUM_HEADS, HEAD_DIM, length, FFN_DIM)
+    ours = Subject(entry, {**entry.options, **speed.options}, sizes).build().train()
     x = torch.randn(batch, length, DIM, requires_grad=True)
-    kept = saved_bytes(ours, x) / saved_bytes(peer, x)
-    samples = []
-    for number in range(rounds + 1):
-        first, second = (ours, peer) if number % 2 else (peer, ours)
-        times = {first: step(first, x)}
-        times[second] = step(second, x)
-        samples.append((times[ours], times[ours] / times[peer]))
-    times_s, ratios = zip(*samples[1:], strict=True)  # the first round warms up
-    return 1000 * statistics.median(times_s), statistics.median(ratios), kept
+    peaks = []
+    for module in (ours, peer):
+        step(module, x)
+        module.zero_grad(set_to_none=True)
+        x.grad = None
+        peaks.append(allocator_high_water(lambda module=module: step(module, x)) or 0)
+    times, ratios = [], []
+    start = time.perf_counter()
+    while len(ratios) < 7 or (len(ratios) < most and time.perf_counter() - start < budget_s):
+        order = (ours, peer) if len(ratios) % 2 else (peer, ours)
+        taken = {id(module): timed(module, x) for module in order}
+        times.append(taken[id(ours)])
+        ratios.append(taken[id(ours)] / taken[id(peer)])
+    interval = median_interval(ratios)
+    return Ratio(
+        name,
+        dict(speed.options),
+        speed.peer,
+        length,
+        1000 * statistics.median(times),
+        statistics.median(ratios),
+        interval.low,
+        interval.high,
+        peaks[0] / peaks[1],
+        len(ratios),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--lengths", default="1024,4096")
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds of rounds for a pair and length")
+    parser.add_argument("--rounds", type=int, default=40, help="at most")
     parser.add_argument("--only", default="", help="part of a model's name")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"batch {arguments.batch_size}, n {arguments.length}, d {DIM}, h {NUM_HEADS}, {torch.__version__}")
-    print(f"{'model':40}{'peer':34}{'CPU ms':>9}{'time x':>9}{'kept x':>9}")
-    for pair in PAIRS:
-        if arguments.only not in pair.model:
-            continue
-        label = " ".join([pair.model, *(f"{name}={value}" for name, value in pair.options.items())])
-        try:
-            result = compare(pair, arguments.batch_size, arguments.length, arguments.rounds)
-        except ImportError as error:
-            print(f"{label:40}{pair.peer:34}not installed ({error})", file=sys.stderr)
-            continue
-        print(f"{label:40}{pair.peer:34}{result[0]:9.1f}{result[1]:9.2f}{result[2]:9.2f}")
+    print(
+        f"batch {arguments.batch_size}, width {DIM}, {NUM_HEADS} heads, float32, "
+        f"{arguments.threads} threads, torch {torch.__version__}"
+    )
+    print("| model | beside | n | ours, ms | time ratio | 95 % interval | peak bytes ratio |")
+    print("|---|---|---:|---:|---:|---|---:|")
+    ratios = []
+    for name, speed in speeds(arguments.only):
+        label = " ".join([name, *(f"{key}={value}" for key, value in speed.options.items())])
+        for length in [int(text) for text in arguments.lengths.split(",")]:
+            if length not in speed.lengths:
+                continue
+            try:
+                one = compare(name, speed, length, arguments.batch_size, arguments.budget, arguments.rounds)
+            except ImportError as error:
+                print(f"{label}: {speed.peer} is not installed ({error})", file=sys.stderr)
+                break
+            ratios.append(one)
+            print(
+                f"| {label} | {one.peer} | {length:,} | {one.ours_ms:.1f} | {one.time:.2f} "
+                f"| {one.time_low:.2f} to {one.time_high:.2f} | {one.peak_bytes:.2f} |",
+                flush=True,
+            )
+    if ratios:
+        times = statistics.geometric_mean(one.time for one in ratios)
+        peaks = statistics.geometric_mean(one.peak_bytes for one in ratios)
+        slower = [f"{one.model} ({one.length})" for one in ratios if one.time_low > 1.05]
+        hungrier = [f"{one.model} ({one.length})" for one in ratios if one.peak_bytes > 1.0]
+        print(f"\nGeometric means: time {times:.2f}, peak bytes {peaks:.2f}, over {len(ratios)} rows.")
+        print(f"Interval wholly above 1.05: {', '.join(slower) or 'none'}.")
+        print(f"More bytes than the peer: {', '.join(hungrier) or 'none'}.")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(one) for one in ratios], indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

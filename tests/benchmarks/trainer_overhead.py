@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lra_bench.building import build_model
 from lra_bench.cell import resolve_cell
 from lra_bench.data.batches import BatchSource
 from lra_bench.data.prepare import prepare
-from lra_bench.encoder import build_model
 from lra_bench.measure.machine import available_cores
 from lra_bench.measure.timing import synchronise
 from lra_bench.stats import interval_over_seeds

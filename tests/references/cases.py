@@ -1,72 +1,43 @@
-"""Which oracle proves which catalog entry, under which options.
+"""Every catalog entry that mixes tokens, with the options under which it is proved.
 
-Every entry of kind `mixer` needs a line here; the suite fails for one without.
+`tests/references/<entry>.py` holds its oracle and `PROOF`; the suite fails for an entry without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from references.attention import Array, transformer
-from references.linear_transformer import linear_transformer
-from references.linformer import linformer
-from references.local import local
-from references.performer import performer
-from torch import nn
+from references.proof import SIZES, Proof
+from torch import Tensor, nn
 
-from lra_bench.mixer import TokenMixer
+from lra_bench.mixer import Cost
 from lra_bench.registry import models
+from lra_bench.validation.subject import Sizes, Subject
 
-# The heads together are wider than the model, so that mixing up the two widths shows.
-DIM, NUM_HEADS, HEAD_DIM, MAX_LENGTH = 10, 3, 4, 48
+DIM, NUM_HEADS, HEAD_DIM, MAX_LENGTH = SIZES.dim, SIZES.num_heads, SIZES.head_dim, SIZES.max_length
+
+KINDS = ("mixer", "encoder")
 
 
-@dataclass(frozen=True)
-class Proof:
-    """How an entry is proved, beyond its default options."""
-
-    reference: Callable[[nn.Module, Array], Array]
-    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Named options for which everything must hold too."""
-    invalid: tuple[Mapping[str, Any], ...] = ()
-    """Options that must raise OptionError."""
+def proof_of(name: str) -> Proof | None:
+    """`PROOF` of an entry's oracle, or None where there is no such file."""
+    module = f"references.{name}"
+    if importlib.util.find_spec(module) is None:
+        return None
+    proof: Proof = importlib.import_module(module).PROOF
+    return proof
 
 
 PROOFS = {
-    "transformer": Proof(transformer),
-    "transformer_explicit": Proof(transformer),
-    "local": Proof(
-        local,
-        {
-            "block-5": {"block_size": 5},
-            "block-2": {"block_size": 2},
-            "neighbours": {"block_size": 4, "look_around": 1},
-            "two-neighbours": {"block_size": 3, "look_around": 2},
-        },
-        ({"block_size": 0}, {"look_around": -1}),
-    ),
-    "linformer": Proof(
-        linformer,
-        {
-            sharing: {"rank": 6, "sharing": sharing}
-            for sharing in ("none", "headwise", "key_value", "layerwise")
-        },
-        ({"rank": 0}, {"sharing": "all"}),
-    ),
-    "linear_transformer": Proof(linear_transformer, {"eps": {"eps": 0.1}}, ({"eps": 0.0},)),
-    "performer": Proof(
-        performer,
-        {
-            "few-features": {"num_features": 7},
-            "independent": {"num_features": 9, "orthogonal": False},
-            "eps": {"eps": 1e-3},
-        },
-        ({"num_features": 0}, {"redraw_interval": -1}, {"eps": 0.0}),
-    ),
+    entry.name: proof
+    for entry in models
+    if entry.kind in KINDS and (proof := proof_of(entry.name)) is not None
 }
 
 
@@ -83,23 +54,36 @@ class Case:
         if self.name not in PROOFS:
             pytest.fail(
                 f"{self.name} is in models/catalog.yaml but has no oracle: write tests/references/"
-                f"{self.name}.py and add a Proof under {self.name!r} in tests/references/cases.py."
+                f"{self.name}.py with the reference computation and a PROOF."
             )
         return PROOFS[self.name]
 
-    def build(self, seed: int = 0, **overrides: Any) -> TokenMixer:
-        """The mixer at the sizes of the suite, in eval mode."""
-        torch.manual_seed(seed)
-        arguments = {"head_dim": HEAD_DIM, "max_length": MAX_LENGTH, **self.options, **overrides}
-        mixer: TokenMixer = models.get(self.name).load()(DIM, NUM_HEADS, **arguments)
-        return mixer.eval()
+    @property
+    def sizes(self) -> Sizes:
+        return self.proof.sizes
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(models.get(self.name), self.options, self.sizes)
+
+    def build(self, seed: int = 0, **overrides: Any) -> nn.Module:
+        """The mixer, or the whole encoder seen as one, at the sizes of the proof and in eval mode."""
+        return self.subject.build(seed, **overrides)
+
+    def cost(self, length: int) -> Cost:
+        return self.subject.cost(length)
+
+    def tokens(self, batch: int, length: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(batch, length, dim) of standard normal numbers."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(batch, length, self.sizes.dim, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def all_cases() -> list[Case]:
-    """Default options and every named variant of every entry of kind `mixer`."""
+    """Default options and every named variant of every entry that mixes tokens."""
     cases = []
     for entry in models:
-        if entry.kind != "mixer":
+        if entry.kind not in KINDS:
             continue
         cases.append(Case(entry.name, "default", entry.options))
         for label, options in (PROOFS[entry.name].variants if entry.name in PROOFS else {}).items():

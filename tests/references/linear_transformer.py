@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from references.attention import Array, heads, output
+from references.proof import Proof
 from torch import nn
 
 
@@ -18,3 +19,6 @@ def linear_transformer(mixer: nn.Module, x: Array) -> Array:
         similarity = phi(query) @ phi(key).T  # (n, n)
         mixed.append(similarity @ value / (similarity.sum(axis=1, keepdims=True) + mixer.eps))
     return output(mixer, mixed)
+
+
+PROOF = Proof(linear_transformer, {"eps": {"eps": 0.1}}, ({"eps": 0.0},))

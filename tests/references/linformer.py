@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from references.attention import Array, array, attend, heads, output
+from references.proof import Proof
 from torch import nn
 
 
@@ -27,3 +28,10 @@ def projections(mixer: nn.Module, head: int) -> tuple[Array, Array]:
     if mixer.sharing == "headwise":
         return E, array(mixer.F)
     return E, E
+
+
+PROOF = Proof(
+    linformer,
+    {sharing: {"rank": 6, "sharing": sharing} for sharing in ("none", "headwise", "key_value", "layerwise")},
+    ({"rank": 0}, {"sharing": "all"}),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from references.attention import Array, attend, heads, output
+from references.proof import Proof
 from torch import nn
 
 
@@ -18,3 +19,15 @@ def local(mixer: nn.Module, x: Array) -> Array:
             rows.append(attend(query[i : i + 1], key[near], value[near])[0])
         mixed.append(np.stack(rows))
     return output(mixer, mixed)
+
+
+PROOF = Proof(
+    local,
+    {
+        "block-5": {"block_size": 5},
+        "block-2": {"block_size": 2},
+        "neighbours": {"block_size": 4, "look_around": 1},
+        "two-neighbours": {"block_size": 3, "look_around": 2},
+    },
+    ({"block_size": 0}, {"look_around": -1}),
+)

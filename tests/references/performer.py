@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from references.attention import Array, array, heads, output
+from references.proof import Proof
 from torch import nn
 
 
@@ -23,3 +24,14 @@ def performer(mixer: nn.Module, x: Array) -> Array:
         kernel = query_features @ key_features.T  # (n, n)
         mixed.append(kernel @ value / kernel.sum(axis=1, keepdims=True))
     return output(mixer, mixed)
+
+
+PROOF = Proof(
+    performer,
+    {
+        "few-features": {"num_features": 7},
+        "independent": {"num_features": 9, "orthogonal": False},
+        "eps": {"eps": 1e-3},
+    },
+    ({"num_features": 0}, {"redraw_interval": -1}, {"eps": 0.0}),
+)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def saved_bytes(module: nn.Module, x: Tensor, mask: Tensor | None = None) -> int:
-    """Bytes of the distinct storages that a forward pass saves, parameters and buffers left out."""
+    """Bytes of the distinct storages that `module(x, mask)` saves, parameters and buffers left out."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*module.parameters(), *module.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 

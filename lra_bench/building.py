@@ -1,0 +1,136 @@
+"""From a catalog entry and options to a model, with the options that every model has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lra_bench import registry
+from lra_bench.data.task import TaskSpec
+from lra_bench.encoder import Embedding, MixerEncoder, PairClassifier, SequenceClassifier, SequenceEncoder
+from lra_bench.errors import OptionError
+from lra_bench.mixer import CONTRACT_ARGUMENTS
+from lra_bench.protocol import Architecture
+from lra_bench.registry import Entry, Option, options_of, resolve_options
+
+MATCH = "parameter_match"
+COMMON_OPTIONS = {MATCH: Option(MATCH, bool, False, required=False)}
+"""Options that every mixer and encoder takes. `parameter_match` makes the feed-forward layers of its blocks
+narrower, or wider, so that all layers together have as many parameters as the Transformer's."""
+BASELINE = "transformer"
+WIDTHS_TRIED = 256
+"""Below the width that would match, for variants that can't have every width."""
+
+
+def model_options(entry: Entry) -> dict[str, Option]:
+    """All options of a model, its own first."""
+    reserved = CONTRACT_ARGUMENTS if entry.kind in ("mixer", "encoder") else frozenset[str]()
+    return {**options_of(entry.load(), reserved), **_common(entry)}
+
+
+def resolve_model_options(entry: Entry, given: Mapping[str, Any], reserved: frozenset[str]) -> dict[str, Any]:
+    """All options of a model: defaults, the card's presets, then `given`, checked and typed.
+
+    Raises:
+        UsageError: an unknown option. OptionError: a value of the wrong type.
+    """
+    return resolve_options(entry, given, reserved, "Model", common=_common(entry))
+
+
+def _common(entry: Entry) -> Mapping[str, Option]:
+    return COMMON_OPTIONS if entry.kind in ("mixer", "encoder") else {}
+
+
+def build_model(
+    entry: Entry, options: Mapping[str, Any], architecture: Architecture, spec: TaskSpec
+) -> nn.Module:
+    """The classifier of a cell: the entry's mixer, encoder or classifier within the protocol's network.
+
+    Args:
+        options: the variant's own options, already resolved (`resolve_model_options`).
+
+    Raises:
+        OptionError: an option out of range, or a shape that the protocol can't have.
+    """
+    if entry.kind == "classifier":
+        model: nn.Module = entry.load()(spec, **options)
+        return model
+    length = spec.max_length + (architecture.pooling == "cls")
+    own = {name: value for name, value in options.items() if name not in COMMON_OPTIONS}
+    within = architecture
+    if options.get(MATCH):
+        width = matched_ffn_dim(entry, own, architecture, length)
+        within = architecture.model_copy(update={"ffn_dim": width})
+    encoder = build_encoder(entry, own, within, length)
+    # Where every token has a label the head reads every token; a CLS vector then only takes part.
+    pooling = "none" if spec.token_labels else architecture.pooling
+    sequence_encoder = SequenceEncoder(Embedding(spec, architecture), encoder, pooling)
+    classifier = PairClassifier if spec.paired else SequenceClassifier
+    return classifier(sequence_encoder, architecture, spec.num_classes)
+
+
+def build_encoder(
+    entry: Entry, options: Mapping[str, Any], architecture: Architecture, max_length: int
+) -> nn.Module:
+    """The layers alone: (b, n, d), mask -> (b, n, d), mask.
+
+    Raises:
+        OptionError: an option out of range, or an entry that is no network.
+    """
+    variant = entry.load()
+    if entry.kind == "encoder":
+        encoder: nn.Module = variant(architecture, max_length=max_length, **options)
+        return encoder
+    if entry.kind != "mixer":
+        raise OptionError(
+            f"{entry.name} is of kind {entry.kind} and no network. Estimators are run with `lra-bench run`."
+        )
+    mixers = variant.build_layers(
+        architecture.num_layers,
+        architecture.dim,
+        architecture.num_heads,
+        head_dim=architecture.head_dim,
+        max_length=max_length,
+        dropout=architecture.attention_dropout,
+        **options,
+    )
+    return MixerEncoder(mixers, architecture)
+
+
+def matched_ffn_dim(
+    entry: Entry, options: Mapping[str, Any], architecture: Architecture, max_length: int
+) -> int:
+    """The widest feed-forward with which the entry's layers have no more parameters than the Transformer's.
+
+    Raises:
+        OptionError: there is none, or the entry has no feed-forward.
+    """
+
+    def count(one: Entry, own: Mapping[str, Any], width: int) -> int:
+        with torch.device("meta"):
+            built = build_encoder(one, own, architecture.model_copy(update={"ffn_dim": width}), max_length)
+        return sum(parameter.numel() for parameter in built.parameters())
+
+    here = architecture.ffn_dim
+    target = count(registry.models.get(BASELINE), {}, here)
+    at_here, at_twice = count(entry, options, here), count(entry, options, 2 * here)
+    slope = (at_twice - at_here) / here
+    if slope <= 0:
+        raise OptionError(
+            f"{MATCH}=True: {entry.name} has no feed-forward layer that could be made to match."
+        )
+    nearest = here + int((target - at_here) // slope)
+    for width in range(nearest, max(nearest - WIDTHS_TRIED, 0), -1):
+        try:
+            if count(entry, options, width) <= target:
+                return width
+        except OptionError:
+            continue  # a width that the variant can't divide
+    raise OptionError(
+        f"{MATCH}=True: {entry.name} has {at_here:,} parameters in its layers with feed-forward width "
+        f"{here}, the Transformer {target:,}, and no width brings them together. "
+        "Change the variant's own options."
+    )

@@ -1,0 +1,1 @@
+"""The proof that every registered model has passed, for any module."""
