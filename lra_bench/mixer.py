@@ -92,7 +92,10 @@ class TokenMixer(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def cost(cls, length: int, dim: int, num_heads: int, *, head_dim: int, **options: Any) -> Cost:
-        """Closed form of what one layer costs for one sequence of `length` real tokens."""
+        """Closed form of what one layer costs for one sequence of `length` real tokens.
+
+        `max_length` may be among the options, for variants whose defaults follow it.
+        """
 
 
 class MultiHeadMixer(TokenMixer):

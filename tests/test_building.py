@@ -28,7 +28,13 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(
     ("name", "given"),
-    [("linformer", {"rank": 16}), ("symmetric", {}), ("groupbert", {}), ("longformer", {}), ("performer", {})],
+    [
+        ("linformer", {"rank": 16}),
+        ("symmetric", {}),
+        ("groupbert", {}),
+        ("longformer", {}),
+        ("performer", {}),
+    ],
 )
 def test_layers_have_as_many_parameters(name: str, given: dict[str, Any]) -> None:
     options = {option.name: option.default for option in model_options(registry.models.get(name)).values()}

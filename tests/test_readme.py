@@ -33,7 +33,8 @@ def test_commands(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Runs are only planned, data are only listed: that names, options and values are right is the point."""
-    words = shlex.split(command.replace("my_package.module:MyMixer", "toy:Mean"))
+    mine = "broken:Correct" if command.startswith("lra-bench validate") else "toy:Mean"
+    words = shlex.split(command.replace("my_package.module:MyMixer", mine))
     if words[1] == "run":
         words += ["--dry-run", "--device", "cpu"]
     elif words[1:3] in (["data", "prepare"], ["data", "verify"]):

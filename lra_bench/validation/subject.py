@@ -102,7 +102,8 @@ class Subject:
             cost: Cost = target.cost(length, self._architecture(num_layers), **self.options)
         else:
             sizes = self.sizes
-            cost = target.cost(length, sizes.dim, sizes.num_heads, head_dim=sizes.head_dim, **self.options)
+            shape = {"head_dim": sizes.head_dim, "max_length": sizes.max_length}
+            cost = target.cost(length, sizes.dim, sizes.num_heads, **shape, **self.options)
         return cost
 
     def _architecture(self, num_layers: int) -> Architecture:

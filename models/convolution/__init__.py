@@ -1,0 +1,1 @@
+"""Mixers of fixed or learned global convolutions and transforms."""

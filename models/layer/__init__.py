@@ -1,0 +1,1 @@
+"""Variants that change the layer around the mixer."""

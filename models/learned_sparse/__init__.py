@@ -1,0 +1,1 @@
+"""Sparse attention whose pattern depends on the content: hashed, sorted or clustered."""

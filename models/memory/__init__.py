@@ -1,0 +1,1 @@
+"""Recurrence over segments: each segment also sees a memory of earlier ones."""
