@@ -36,7 +36,7 @@ inputs and options of a model, relative to the largest number of the output.
 - **mutants**: planted faults, each of which its reference caught.
 - **compiled**: `torch.compile` against eager, output and gradient.
 - **recall**: steps of 64 sequences until it answers 95 % of the queries (`tests/learning/test_recall.py`: 256
-  tokens, 8 pairs, at most 1,500 steps, one seed).
+  tokens, 8 pairs, at most 1,000 steps, one seed).
 
 """
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from broken import Correct
 
 from lra_bench.cli.main import main
 from lra_bench.errors import UsageError
@@ -150,3 +151,18 @@ def test_an_error_in_a_check_is_its_failure(monkeypatch: pytest.MonkeyPatch) -> 
     outcomes = list(prove(Subject(entry, {}, SIZES)))
     assert outcomes[0].finding.text == "RuntimeError: no such kernel"
     assert outcomes[0].finding.verdict == "failed"
+
+
+def test_a_wrong_gradient_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class HalfAGradient(Correct):
+        """Backward of another function than forward."""
+
+        def attend(self, query, key, value, mask):
+            mixed = super().attend(query, key, value, mask)
+            return mixed + (0.5 * mixed - 0.5 * mixed.detach())
+
+    entry = models.get("broken:Correct")
+    monkeypatch.setattr(type(entry), "load", lambda self: HalfAGradient)
+    finding = CHECKS["gradients"](Subject(entry, {}, SIZES))
+    assert finding.verdict == "failed"
+    assert "gradients differ from numeric ones" in finding.text

@@ -99,7 +99,7 @@ def _check_records(folder: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"records": len(files), "broken": broken}, indent=1))
         return len(broken)
-    for path, reason in broken.items():
-        typer.echo(f"FAILED  {path}: {reason}")
+    for name, reason in broken.items():
+        typer.echo(f"FAILED  {name}: {reason}")
     typer.echo(f"{len(files) - len(broken)} of {len(files)} records hold.")
     return len(broken)

@@ -54,6 +54,6 @@ def by_differences(subject: Subject) -> Finding:
 
         try:
             torch.autograd.gradcheck(mixed, [x, *module.parameters()], fast_mode=True)
-        except (RuntimeError, torch.autograd.gradcheck.GradcheckError) as error:
+        except RuntimeError as error:
             return failed(f"gradients differ from numeric ones: {str(error).strip().splitlines()[0]}")
     return passed("equal numeric ones in float64, with and without a mask")

@@ -15,7 +15,7 @@ class EfficientAttention(TokenMixer):
     """rho_q(Q) (rho_k(K)^T V): softmax of each query over its e features, of each feature over the keys.
 
     Efficient Attention: Attention with Linear Complexities. Shen, Zhang, Zhao, Yi, Li, 2018,
-    arXiv 1812.01243, section 3, with softmax normalisation. Each of the e columns of rho_k(K) is one
+    arXiv 1812.01243, with softmax normalisation. Each of the e columns of rho_k(K) is one
     attention map over the whole sequence, and a query mixes the e maps; the implied n x n weights
     rho_q(Q) rho_k(K)^T are positive and their rows sum to one, so there is neither a scale nor a
     normaliser. Those weights are never formed, hence no dropout on them.

@@ -123,7 +123,7 @@ class Nystromformer(MultiHeadMixer):
     def pseudo_inverse(self, weights: Tensor) -> Tensor:
         """Z <- Z (13 I - A Z (15 I - A Z (7 I - A Z))) / 4 from Z = A^T / (|A|_1 |A|_inf): (b, h, m, m).
 
-        Both norms are those of each matrix, as in the paper: taken over the batch, as implementations
+        Both norms are those of each matrix: taken over the batch, as implementations
         do, they let a sequence depend on its neighbours.
         """
         A, shape = weights.flatten(0, 1), weights.shape

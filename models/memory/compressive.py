@@ -29,8 +29,8 @@ class Compressive(TransformerXL):
     compressed_length: slots that a segment sees; 0 for none. As long as the memory by default, the
         example of the paper's section 3.3.
     compression_rate: c, tokens per slot; the paper tries 2 to 4.
-    compressor: convolution: kernel and stride of c, the paper's best that it names along with mean and
-        max, which have no parameters.
+    compressor: convolution: with c as kernel and as stride, what public implementations ship as the
+        paper's best; mean and max: pooling, its baselines without parameters (section 3.2).
     reconstruction_loss: the compressor learns only to give the content-based attention that the tokens
         themselves gave (algorithm 2), and from the model's own loss nothing. False: it learns from the
         model's loss, within the example.
@@ -126,7 +126,7 @@ class Compressive(TransformerXL):
 
     def compress(self, x: Tensor) -> Tensor:
         """(b, n, d) -> (b, n / c, d): a slot for every c tokens."""
-        chunks = (x.detach() if self.stop_gradient else x).unflatten(1, (-1, self.compression_rate))
+        chunks = segments(x.detach() if self.stop_gradient else x, self.compression_rate, axis=1)
         if self.compression is not None:
             slots: Tensor = self.compression(chunks.flatten(2))
             return slots
@@ -156,7 +156,7 @@ class Compressive(TransformerXL):
 
     def real_slots(self, mask: Tensor) -> Tensor:
         """(b, n) -> (b, n / c) bool"""
-        return mask.unflatten(1, (-1, self.compression_rate)).any(dim=-1)
+        return segments(mask, self.compression_rate, axis=1).any(dim=-1)
 
     def reconstruction(
         self, query: Tensor, key: Tensor, value: Tensor, slots: Tensor, mask: Tensor | None
@@ -178,10 +178,10 @@ class Compressive(TransformerXL):
         asking = segments(query.detach().transpose(1, 2).contiguous(), segment, axis=1)  # (b, t, s, h, e)
         seen = leaving(mask, 1)
         with torch.no_grad():
-            old = (leaving(x[:, :, :length].transpose(1, 2), 1) for x in (key, value))
-            expected = plain_attention(asking, *old, seen)
-        new = (leaving(x.transpose(1, 2), rate) for x in self.project_hidden(slots, frozen=True))
-        got = plain_attention(asking, *new, leaving(self.real_slots(mask), rate))
+            tokens = [leaving(x[:, :, :length].transpose(1, 2), 1) for x in (key, value)]
+            expected = plain_attention(asking, tokens[0], tokens[1], seen)
+        stand_ins = [leaving(x.transpose(1, 2), rate) for x in self.project_hidden(slots, frozen=True)]
+        got = plain_attention(asking, stand_ins[0], stand_ins[1], leaving(self.real_slots(mask), rate))
         counted = segments(mask, segment, axis=1) & seen.any(dim=-1, keepdim=True)  # (b, t, s)
         difference = (got - expected).square().mean(dim=(-2, -1))
         mean = (difference * counted).sum() / counted.sum().clamp(min=1)

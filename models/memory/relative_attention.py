@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 def segments(x: Tensor, size: int, axis: int) -> Tensor:
     """(..., n, ...) -> (..., t, s, ...), a view."""
-    return x.unflatten(axis, (-1, size))
+    split: Tensor = x.unflatten(axis, (-1, size))
+    return split
 
 
 def look_back(x: Tensor, size: int, step: int, count: int, axis: int, gap: int = 0) -> Tensor:
@@ -41,11 +42,12 @@ def shift(table: Tensor) -> Tensor:
     """
     rows, columns = table.shape[-2:]
     line = table.flatten(-2)[..., rows - 1 : rows * columns - 1]
-    return line.unflatten(-1, (rows, columns - 1))
+    placed: Tensor = line.unflatten(-1, (rows, columns - 1))
+    return placed
 
 
-TABLE = 2**22
-"""Scores by distance that are worked on at a time on a CPU: 8 MiB, that stay in a cache."""
+TABLE = 2**20
+"""Scores by distance that are worked on at a time on a CPU: 4 MiB, that stay in a cache."""
 
 
 def portions(content: Tensor, columns: int) -> list[slice]:
@@ -155,11 +157,14 @@ def plain_attention(
         # Where nothing is seen, a softmax over nothing would be NaN in some kernels.
         seen = (seen | ~seen.any(dim=-1, keepdim=True)).flatten(0, 1)[:, None, None]  # (b * t, 1, 1, k)
     mixed = F.scaled_dot_product_attention(
-        *(part.flatten(0, 1).transpose(1, 2) for part in (query, key, value)),
+        query.flatten(0, 1).transpose(1, 2),
+        key.flatten(0, 1).transpose(1, 2),
+        value.flatten(0, 1).transpose(1, 2),
         attn_mask=seen,
         dropout_p=dropout,
     )  # (b * t, h, s, e)
-    return mixed.transpose(1, 2).unflatten(0, query.shape[:2])
+    restored: Tensor = mixed.transpose(1, 2).unflatten(0, query.shape[:2])
+    return restored
 
 
 class PlainScores(nn.Module):
@@ -214,7 +219,8 @@ class RelativeScores(nn.Module):
         precise = weight.dtype if weight.dtype == torch.float64 else torch.float32
         distances = torch.arange(seen - 1, -segment - 1, -1, device=weight.device, dtype=precise)
         table = sinusoids(distances, weight.shape[1]).to(weight.dtype)
-        return self.position_projection(table).unflatten(-1, self.content_bias.shape).permute(1, 2, 0)
+        keys: Tensor = self.position_projection(table).unflatten(-1, self.content_bias.shape)
+        return keys.permute(1, 2, 0)
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, dropout: float
@@ -224,7 +230,7 @@ class RelativeScores(nn.Module):
         query = query / math.sqrt(query.shape[-1])
         content = query + self.scaled(self.content_bias, query)
         position = query + self.scaled(self.position_bias, query)
-        mixed: Tensor = RelativeAttention.apply(  # type: ignore[no-untyped-call]
+        mixed = RelativeAttention.apply(  # type: ignore[no-untyped-call]
             content.flatten(1, 2).contiguous(),
             key.flatten(1, 2).contiguous(),
             value.flatten(1, 2).contiguous(),
@@ -233,4 +239,5 @@ class RelativeScores(nn.Module):
             None if seen is None else seen.flatten(0, 1),
             dropout,
         )
-        return mixed.unflatten(0, query.shape[1:3])
+        restored: Tensor = mixed.unflatten(0, query.shape[1:3])
+        return restored
