@@ -24,6 +24,7 @@ from peers.freeze import NOT_PEERS
 from peers.peer import Speed
 from torch import nn
 
+from lra_bench.measure.machine import cpu_model
 from lra_bench.measure.memory import allocator_high_water
 from lra_bench.registry import models
 from lra_bench.stats import median_interval
@@ -102,8 +103,40 @@ def compare(name: str, speed: Speed, length: int, batch: int, budget_s: float, m
         statistics.median(ratios),
         interval.low,
         interval.high,
-        peaks[0] / peaks[1],
+        peaks[0] / max(peaks[1], 1),
         len(ratios),
+    )
+
+
+HEAD = """# Beside public implementations
+Written by `PYTHONPATH=tests python tests/benchmarks/mixer_speed.py --markdown docs/SPEED.md`. Ratios are
+ours over theirs: below 1 is better. One layer with its projections, forward and backward, float32, batch {batch},
+width {dim}, {heads} heads, {threads} threads, {machine}, PyTorch {torch}.
+Time is the median over interleaved rounds of wall time, with the distribution-free 95 % interval of that
+median. Peak bytes are the allocator's high water within a step, beyond parameters and input. Peers without
+a version are not packages: they are the usual composition in PyTorch, where no package was found.
+
+"""
+COLUMNS = ["model", "beside", "n", "ours, ms", "time ratio", "95 % interval", "rounds", "peak bytes ratio"]
+
+
+def row(one: Ratio) -> str:
+    label = " ".join([f"`{one.model}`", *(f"{key}={value}" for key, value in one.options.items())])
+    cells = [label, one.peer, f"{one.length:,}", f"{one.ours_ms:.1f}", f"{one.time:.2f}"]
+    cells += [f"{one.time_low:.2f} to {one.time_high:.2f}", str(one.rounds), f"{one.peak_bytes:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def summary(ratios: list[Ratio]) -> str:
+    """What the goals are held to."""
+    times = statistics.geometric_mean(one.time for one in ratios)
+    peaks = statistics.geometric_mean(one.peak_bytes for one in ratios)
+    slower = [f"{one.model} ({one.length:,})" for one in ratios if one.time_low > 1.05]
+    hungrier = [f"{one.model} ({one.length:,})" for one in ratios if one.peak_bytes > 1.0]
+    return (
+        f"\nGeometric means over {len(ratios)} rows: time {times:.2f}, peak bytes {peaks:.2f}.\n"
+        f"Interval of the time ratio wholly above 1.05: {', '.join(slower) or 'none'}.\n"
+        f"More peak bytes than the peer: {', '.join(hungrier) or 'none'}.\n"
     )
 
 
@@ -116,41 +149,39 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a model's name")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
+    parser.add_argument("--markdown", type=Path, default=None, help="write the table to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        f"batch {arguments.batch_size}, width {DIM}, {NUM_HEADS} heads, float32, "
-        f"{arguments.threads} threads, torch {torch.__version__}"
-    )
-    print("| model | beside | n | ours, ms | time ratio | 95 % interval | peak bytes ratio |")
-    print("|---|---|---:|---:|---:|---|---:|")
-    ratios = []
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|---:|---:|---:|---|---:|---:|"]
+    print("\n".join(lines))
+    ratios: list[Ratio] = []
     for name, speed in speeds(arguments.only):
-        label = " ".join([name, *(f"{key}={value}" for key, value in speed.options.items())])
         for length in [int(text) for text in arguments.lengths.split(",")]:
             if length not in speed.lengths:
                 continue
             try:
                 one = compare(name, speed, length, arguments.batch_size, arguments.budget, arguments.rounds)
             except ImportError as error:
-                print(f"{label}: {speed.peer} is not installed ({error})", file=sys.stderr)
+                print(f"{name}: {speed.peer} is not installed ({error})", file=sys.stderr)
                 break
             ratios.append(one)
-            print(
-                f"| {label} | {one.peer} | {length:,} | {one.ours_ms:.1f} | {one.time:.2f} "
-                f"| {one.time_low:.2f} to {one.time_high:.2f} | {one.peak_bytes:.2f} |",
-                flush=True,
-            )
-    if ratios:
-        times = statistics.geometric_mean(one.time for one in ratios)
-        peaks = statistics.geometric_mean(one.peak_bytes for one in ratios)
-        slower = [f"{one.model} ({one.length})" for one in ratios if one.time_low > 1.05]
-        hungrier = [f"{one.model} ({one.length})" for one in ratios if one.peak_bytes > 1.0]
-        print(f"\nGeometric means: time {times:.2f}, peak bytes {peaks:.2f}, over {len(ratios)} rows.")
-        print(f"Interval wholly above 1.05: {', '.join(slower) or 'none'}.")
-        print(f"More bytes than the peer: {', '.join(hungrier) or 'none'}.")
+            lines.append(row(one))
+            print(lines[-1], flush=True)
+    if not ratios:
+        return
+    print(summary(ratios))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(one) for one in ratios], indent=1) + "\n", "utf-8")
+    if arguments.markdown:
+        head = HEAD.format(
+            batch=arguments.batch_size,
+            dim=DIM,
+            heads=NUM_HEADS,
+            threads=arguments.threads,
+            machine=cpu_model(),
+            torch=torch.__version__,
+        )
+        arguments.markdown.write_text(head + "\n".join([*lines, summary(ratios)]), "utf-8")
 
 
 if __name__ == "__main__":
