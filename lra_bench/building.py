@@ -34,10 +34,17 @@ def model_options(entry: Entry) -> dict[str, Option]:
 def resolve_model_options(entry: Entry, given: Mapping[str, Any], reserved: frozenset[str]) -> dict[str, Any]:
     """All options of a model: defaults, the card's presets, then `given`, checked and typed.
 
+    Those that every model has are among them only where they are not at their default: a record lists
+    what is the variant's own, and what was changed.
+
     Raises:
         UsageError: an unknown option. OptionError: a value of the wrong type.
     """
-    return resolve_options(entry, given, reserved, "Model", common=_common(entry))
+    resolved = resolve_options(entry, given, reserved, "Model", common=_common(entry))
+    for name, option in _common(entry).items():
+        if resolved[name] == option.default:
+            del resolved[name]
+    return resolved
 
 
 def _common(entry: Entry) -> Mapping[str, Option]:

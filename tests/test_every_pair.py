@@ -43,6 +43,10 @@ def data(tmp_path_factory: pytest.TempPathFactory):
         yield root
 
 
+WIDTH = 16
+"""The least that every variant can have: GroupBERT's groups are of 16 channels."""
+
+
 def test_every_task_has_pairs() -> None:
     assert {task for task, _ in PAIRS} == set(registry.tasks.names())
 
@@ -50,6 +54,7 @@ def test_every_task_has_pairs() -> None:
 @pytest.mark.parametrize(("task", "model"), PAIRS)
 def test_a_step_on_real_batches(task: str, model: str, data) -> None:
     assignments = {f"task.{name}": value for name, value in OPTIONS.get(task, {}).items()}
+    assignments["architecture.dim"] = WIDTH
     cell = resolve_cell(model, task, protocol=toy_protocol(), device="cpu", assignments=assignments)
     entry = cell.model_entry
     built = cell.build_task()

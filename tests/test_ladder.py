@@ -29,7 +29,7 @@ def test_rungs_are_cells_that_differ(name: str) -> None:
     assert cells[0][1].model == "transformer"
     assert cells[-1][1].model == name
     assert cells[-1][1].changed_options == {}
-    assert len({cell.run_id for _, cell in cells}) == len(cells) >= 3
+    assert len({cell.run_id for _, cell in cells}) == len(cells) >= 2
     assert len({rung.label for rung, _ in cells}) == len(cells)
     for (_, before), (_, after) in itertools.pairwise(cells[1:]):
         if before.model == after.model:

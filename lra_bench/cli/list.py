@@ -16,6 +16,9 @@ Examples:
   lra-bench list models 'lin*' --json"""
 
 
+MODEL_COLUMNS = ("name", "family", "year", "time", "memory", "proof")
+
+
 class Things(StrEnum):
     """What can be listed."""
 
@@ -49,7 +52,10 @@ def list_things(
         return
     from lra_bench.report.terminal import console, print_rows
 
-    print_rows(console(), found)
+    if what is Things.models:
+        # The card has the rest; names must stay whole on a narrow terminal.
+        found = [{key: row[key] for key in MODEL_COLUMNS} for row in found]
+    print_rows(console(), found, wrapping=("time", "memory", "proof") if what is Things.models else ())
 
 
 def _models() -> list[dict[str, Any]]:
@@ -60,6 +66,7 @@ def _models() -> list[dict[str, Any]]:
         {
             "name": entry.name,
             "family": entry.family,
+            "year": entry.paper.year if entry.paper else "",
             "time": entry.time,
             "memory": entry.memory,
             "paper": f"{entry.paper.authors.split(',')[0]} {entry.paper.year}" if entry.paper else "",

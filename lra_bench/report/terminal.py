@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -281,12 +281,13 @@ def _ladder_row(task: str, label: str, group: Sequence[RunRecord]) -> dict[str, 
     }
 
 
-def print_rows(out: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A plain table, one line a row."""
+def print_rows(out: Console, rows: Sequence[Mapping[str, Any]], *, wrapping: Collection[str] = ()) -> None:
+    """A plain table, one line a row; but columns named in `wrapping`, and the last one, may wrap."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for position, name in enumerate(rows[0]):
         last = position == len(rows[0]) - 1
-        table.add_column(name, no_wrap=not last or out.width < NARROW, overflow="fold")
+        wraps = name in wrapping or (last and out.width >= NARROW)
+        table.add_column(name, no_wrap=not wraps, overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     out.print(table)

@@ -110,8 +110,8 @@ def compare(name: str, speed: Speed, length: int, batch: int, budget_s: float, m
 
 HEAD = """# Beside public implementations
 Written by `PYTHONPATH=tests python tests/benchmarks/mixer_speed.py --markdown docs/SPEED.md`. Ratios are
-ours over theirs: below 1 is better. One layer with its projections, forward and backward, float32, batch {batch},
-width {dim}, {heads} heads, {threads} threads, {machine}, PyTorch {torch}.
+ours over theirs: below 1 is better. One layer with its projections, forward and backward, float32,
+batch {batch}, width {dim}, {heads} heads, {threads} threads, {machine}, PyTorch {torch}.
 Time is the median over interleaved rounds of wall time, with the distribution-free 95 % interval of that
 median. Peak bytes are the allocator's high water within a step, beyond parameters and input. Peers without
 a version are not packages: they are the usual composition in PyTorch, where no package was found.
