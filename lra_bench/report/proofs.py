@@ -39,10 +39,9 @@ def proof_lines(name: str) -> dict[str, str]:
     if "bytes" in proof:
         lines["bytes"] = f"within {proof['bytes']:.1%} of the closed form"
     if growth := proof.get("time_growth"):
-        lines["growth"] = (
-            f"time n^{growth['exponent']:.2f}, memory n^{proof['memory_growth']['exponent']:.2f} "
-            "from 32K to 64K tokens"
-        )
+        kept = proof["memory_growth"].get("exponent")
+        memory = "nothing kept" if kept is None else f"memory n^{kept:.2f}"
+        lines["growth"] = f"time n^{growth['exponent']:.2f}, {memory} from 32K to 64K tokens"
     if compiled := proof.get("compiled"):
         lines["compiled"] = f"within {_error(compiled)} of eager"
     if mutants := proof.get("mutants"):
