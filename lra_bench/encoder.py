@@ -16,6 +16,7 @@ from lra_bench.errors import require
 from lra_bench.mixer import TokenMixer
 from lra_bench.pairs import pair_features
 from lra_bench.protocol import Architecture
+from lra_bench.stack import feed_forward
 
 POSITION_STD = 0.02
 """Of learned positions: as in the 2020 release and in Nystromformer's code."""
@@ -58,13 +59,7 @@ class Block(nn.Module):
         self.mixer = mixer
         self.mixer_dropout = nn.Dropout(dropout)
         self.ffn_norm = nn.LayerNorm(dim)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, architecture.ffn_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(architecture.ffn_dim, dim),
-            nn.Dropout(dropout),
-        )
+        self.ffn = feed_forward(dim, architecture.ffn_dim, dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), mask))

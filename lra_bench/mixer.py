@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra_bench.errors import UsageError, require
@@ -143,6 +144,20 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """(b, h, n, e) -> (b, n, h * e)"""
     return x.transpose(1, 2).flatten(2)
+
+
+def whole_blocks(x: Tensor, mask: Tensor | None, block_size: int) -> tuple[Tensor, Tensor | None]:
+    """(b, n, d), (b, n) or None -> both filled up at the end to a multiple of block_size tokens.
+
+    Before the projections, where a token is narrowest. What is filled up is padding.
+    """
+    batch, length, _ = x.shape
+    extra = -length % block_size
+    if not extra:
+        return x, mask
+    if mask is None:
+        mask = torch.ones(batch, length, dtype=torch.bool, device=x.device)
+    return F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra))
 
 
 def key_mask(mask: Tensor) -> Tensor:

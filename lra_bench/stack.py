@@ -12,6 +12,17 @@ from lra_bench.mixer import Cost
 from lra_bench.protocol import Architecture
 
 
+def feed_forward(dim: int, hidden_dim: int, dropout: float) -> nn.Sequential:
+    """The standard feed-forward: (b, n, dim) -> hidden_dim, GELU -> (b, n, dim)."""
+    return nn.Sequential(
+        nn.Linear(dim, hidden_dim),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(hidden_dim, dim),
+        nn.Dropout(dropout),
+    )
+
+
 class EncoderStack(nn.Module, ABC):
     """All layers of a model that can't be told by its mixer alone: another order of modules, or state
     that goes from layer to layer.

@@ -65,7 +65,7 @@ def run(
     if not (names and tasks) or (ablate and model):
         raise UsageError("Name at least one --task, and either --model or --ablate.")
     cells: list[Cell] = []
-    labels: dict[str, str] = {}
+    steps: list[tuple[str, str, str]] = []  # ladder, label, run id
     for one_task, name, one_seed in itertools.product(tasks, names, parse_seeds(seed, seeds)):
         shared: dict[str, Any] = {
             "protocol": loaded,
@@ -81,8 +81,10 @@ def run(
             cells.append(resolve_cell(name, one_task, **shared))
             continue
         for rung, cell in ladder_cells(name, one_task, **shared):
-            labels[cell.run_id] = rung.label
             cells.append(cell)
+            steps.append((name, rung.label, cell.run_id))
+    # Ladders share their first rung: it is run once and stands in each.
+    cells = list({cell.run_id: cell for cell in cells}.values())
     check_writable(results)
     console = terminal.console(stderr=as_json)
     if dry_run:
@@ -106,7 +108,9 @@ def run(
         failed |= record.status != "ok"
         terminal.print_record(console, record, loaded, cell.record_path(results))
     if ablate:
-        terminal.print_ladder(console, [(labels[record.run_id], record) for record in records])
+        by_id = {record.run_id: record for record in records}
+        found = [(ladder, label, by_id[run_id]) for ladder, label, run_id in steps if run_id in by_id]
+        terminal.print_ladders(console, found)
     elif len(records) > 1:
         terminal.print_seeds(console, records)
     if as_json:

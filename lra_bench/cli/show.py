@@ -24,7 +24,8 @@ def show(
     """Show what a model, a task, a protocol or a run is."""
     from lra_bench import protocol as protocols
     from lra_bench import registry
-    from lra_bench.report.card import card, print_card
+    from lra_bench.data.building import task_options
+    from lra_bench.report.card import card, entry_card, print_card
     from lra_bench.report.terminal import console, print_mapping
 
     if name in registry.models.names() or ":" in name:
@@ -35,7 +36,8 @@ def show(
             print_card(console(), entry)
         return
     if name in registry.tasks.names():
-        content = _task_card(registry.tasks.get(name))
+        entry = registry.tasks.get(name)
+        content = entry_card(entry, task_options(entry))
     elif name in protocols.names():
         content = protocols.load(name).model_dump(mode="json")
     else:
@@ -44,23 +46,6 @@ def show(
         typer.echo(json.dumps(content, indent=1))
     else:
         print_mapping(console(), content)
-
-
-def _task_card(entry: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from lra_bench.data.building import task_options
-    from lra_bench.report.card import type_name
-
-    content = {key: value for key, value in asdict(entry).items() if value not in ("", (), {}, None)}
-    content["options"] = {
-        option.name: {
-            "default": entry.options.get(option.name, option.default),
-            "type": type_name(option.annotation),
-        }
-        for option in task_options(entry).values()
-    }
-    return content
 
 
 def _run(name: str, results: Path) -> dict[str, Any]:

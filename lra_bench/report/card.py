@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
@@ -21,14 +22,7 @@ WIDTH, NUM_HEADS, FFN_DIM = 64, 2, 128
 
 def card(entry: Entry) -> dict[str, Any]:
     """Everything known of a model, as plain data."""
-    content = {key: value for key, value in asdict(entry).items() if value not in ("", (), {}, None)}
-    content["options"] = {
-        option.name: {
-            "default": entry.options.get(option.name, option.default),
-            "type": type_name(option.annotation),
-        }
-        for option in model_options(entry).values()
-    }
+    content = entry_card(entry, model_options(entry))
     content["needs"] = _needs(entry)
     if counted := _counted(entry):
         content["counted"] = counted
@@ -39,7 +33,20 @@ def card(entry: Entry) -> dict[str, Any]:
     return content
 
 
-def type_name(annotation: Any) -> str:
+def entry_card(entry: Entry, options: Mapping[str, Option]) -> dict[str, Any]:
+    """What the catalog and the class say, of a model or a task."""
+    content = {key: value for key, value in asdict(entry).items() if value not in ("", (), {}, None)}
+    content["options"] = {
+        option.name: {
+            "default": entry.options.get(option.name, option.default),
+            "type": _type_name(option.annotation),
+        }
+        for option in options.values()
+    }
+    return content
+
+
+def _type_name(annotation: Any) -> str:
     """`int`, `float | None`, `Literal['a', 'b']`."""
     name = getattr(annotation, "__name__", "")
     return name if name in {"int", "float", "bool", "str"} else str(annotation).replace("typing.", "")
@@ -56,8 +63,6 @@ def _needs(entry: Entry) -> str:
 
 def _counted(entry: Entry) -> dict[str, str]:
     """By the closed form, which the tests hold to what is counted."""
-    from dataclasses import replace
-
     from lra_bench.validation.subject import Sizes, Subject
 
     if entry.kind not in ("mixer", "encoder") or not hasattr(entry.load(), "cost"):
@@ -123,7 +128,7 @@ def _published(name: str) -> dict[str, str]:
 
 
 def _option(option: Option, entry: Entry) -> str:
-    return f"{entry.options.get(option.name, option.default)}  ({type_name(option.annotation)})"
+    return f"{entry.options.get(option.name, option.default)}  ({_type_name(option.annotation)})"
 
 
 def _rung(model: str, options: Any) -> str:

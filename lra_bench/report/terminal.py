@@ -254,23 +254,26 @@ def print_seeds(out: Console, records: Sequence[RunRecord]) -> None:
         print_rows(out, rows)
 
 
-def print_ladder(out: Console, steps: Sequence[tuple[str, RunRecord]]) -> None:
-    """One line a step of a ladder, with its mean over seeds where there are several."""
-    groups: dict[tuple[str, str], list[RunRecord]] = {}
-    for label, record in steps:
-        groups.setdefault((record.task.name, label), []).append(record)
-    if groups:
-        print_rows(out, [_ladder_row(task, label, group) for (task, label), group in groups.items()])
+def print_ladders(out: Console, steps: Sequence[tuple[str, str, RunRecord]]) -> None:
+    """A table for each ladder and task, one line a step, with its mean over seeds where there are several.
+
+    steps: (ladder, label of the step, record).
+    """
+    tables: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
+    for ladder, label, record in steps:
+        tables.setdefault((ladder, record.task.name), {}).setdefault(label, []).append(record)
+    for (ladder, task), groups in tables.items():
+        out.print(f"\nLadder of [bold]{escape(ladder)}[/] on [bold]{escape(task)}[/]")
+        print_rows(out, [_ladder_row(label, group) for label, group in groups.items()])
 
 
-def _ladder_row(task: str, label: str, group: Sequence[RunRecord]) -> dict[str, str]:
+def _ladder_row(label: str, group: Sequence[RunRecord]) -> dict[str, str]:
     first = group[0]
     scores = [record.accuracy.best.accuracy for record in group if record.accuracy]
     accuracy = percent(sum(scores) / len(scores)) if scores else "-"
     time, memory, ratio = first.step_time, first.peak_memory, first.model.ratio
     return {
         "step": label,
-        "task": task,
         "accuracy": accuracy,
         "n": str(len(scores)),
         "step time": duration(time.median_s) if time else "-",

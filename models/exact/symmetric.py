@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra_bench.mixer import Cost, MultiHeadMixer, key_mask, split_heads
+from lra_bench.mixer import Cost, split_heads
+from lra_bench.models.exact.transformer import Transformer
 
 
-class Symmetric(MultiHeadMixer):
+class Symmetric(Transformer):
     """softmax(Q Q^T / sqrt(e)) V: the scores are a symmetric matrix, its rows' softmax is not.
 
     Symmetric Dot-Product Attention for Efficient Training of BERT Language Models. Courtois,
@@ -29,15 +29,6 @@ class Symmetric(MultiHeadMixer):
         query, value = self.input_projection(x).chunk(2, dim=-1)  # (b, n, h * e) each
         query = split_heads(query, self.num_heads)
         return query, query, split_heads(value, self.num_heads)
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if mask is None else key_mask(mask),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
 
     @classmethod
     def cost(cls, length: int, dim: int, num_heads: int, *, head_dim: int, **options: Any) -> Cost:

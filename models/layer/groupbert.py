@@ -13,7 +13,7 @@ from lra_bench.errors import require
 from lra_bench.mixer import Cost
 from lra_bench.models.exact.transformer import Transformer
 from lra_bench.protocol import Architecture
-from lra_bench.stack import EncoderStack
+from lra_bench.stack import EncoderStack, feed_forward
 
 
 class GroupBert(EncoderStack):
@@ -85,13 +85,7 @@ class GroupBert(EncoderStack):
         dim, ffn_dim, dropout = self.architecture.dim, self.architecture.ffn_dim, self.architecture.dropout
         if self.grouped_ffn:
             return GroupedFeedForward(dim, ffn_dim, self.ffn_groups, dropout)
-        return nn.Sequential(
-            nn.Linear(dim, ffn_dim),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(ffn_dim, dim),
-            nn.Dropout(dropout),
-        )
+        return feed_forward(dim, ffn_dim, dropout)
 
     def build_convolution(self) -> nn.Module:
         dim, dropout = self.architecture.dim, self.architecture.dropout

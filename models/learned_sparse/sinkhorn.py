@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra_bench.errors import require
-from lra_bench.mixer import Cost, MultiHeadMixer
+from lra_bench.mixer import Cost, MultiHeadMixer, whole_blocks
 
 IMPOSSIBLE = -1e9
 """Logarithm of a share of nothing."""
@@ -65,14 +65,9 @@ class Sinkhorn(MultiHeadMixer):
             nn.init.normal_(weight, std=1 / math.sqrt(width * (block_size if index == 0 else 1)))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        batch, length, _ = x.shape
+        length = x.shape[1]
         self.check_length(length)
-        extra = -length % self.block_size
-        if not extra:
-            return super().forward(x, mask)
-        if mask is None:
-            mask = torch.ones(batch, length, dtype=torch.bool, device=x.device)
-        return super().forward(F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra)))[:, :length]
+        return super().forward(*whole_blocks(x, mask, self.block_size))[:, :length]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         batch, heads, length, width = query.shape

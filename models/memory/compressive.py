@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lra_bench.errors import require
-from lra_bench.mixer import Cost, merge_heads
+from lra_bench.mixer import Cost, merge_heads, whole_blocks
 from lra_bench.models.memory.relative_attention import look_back, plain_attention, segments
 from lra_bench.models.memory.transformer_xl import TransformerXL
 
@@ -91,7 +91,7 @@ class Compressive(TransformerXL):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         length = x.shape[1]
-        x, mask = self.whole_segments(x, mask)
+        x, mask = whole_blocks(x, mask, min(self.segment_length, x.shape[1]))
         padded = x.shape[1]
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0)  # before a slot mixes real tokens and padding

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.errors import require
-from lra_bench.mixer import Cost, MultiHeadMixer, merge_heads, split_heads
+from lra_bench.mixer import Cost, MultiHeadMixer, merge_heads, split_heads, whole_blocks
 from lra_bench.models.memory.relative_attention import PlainScores, RelativeScores, look_back, segments
 
 
@@ -52,21 +52,12 @@ class TransformerXL(MultiHeadMixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         length = x.shape[1]
-        x, mask = self.whole_segments(x, mask)
+        # A sequence shorter than a segment is one.
+        x, mask = whole_blocks(x, mask, min(self.segment_length, length))
         query, key, value = self.project(x)
         mixed = merge_heads(self.attend(query, key, value, mask))
         output: Tensor = self.output_projection(mixed)
         return output[:, :length]
-
-    def whole_segments(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Both filled up at the end; a sequence shorter than a segment is one."""
-        batch, length, _ = x.shape
-        extra = -length % min(self.segment_length, length)
-        if not extra:
-            return x, mask
-        if mask is None:
-            mask = torch.ones(batch, length, dtype=torch.bool, device=x.device)
-        return F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra))
 
     def reach(self, length: int) -> int:
         """Tokens of memory that a segment of a sequence of whole segments can have."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.errors import require
-from lra_bench.mixer import Cost, MultiHeadMixer, key_mask
+from lra_bench.mixer import Cost, MultiHeadMixer, key_mask, whole_blocks
 
 Number = TypeVar("Number", int, Tensor)
 Blocks = tuple[Tensor, Tensor]
@@ -69,14 +69,8 @@ class BigBird(MultiHeadMixer):
         self.seed = seed
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        batch, length, _ = x.shape
-        extra = -length % min(self.block_size, length)
-        if extra:
-            # Padded before the projections, where a token is narrowest.
-            if mask is None:
-                mask = torch.ones(batch, length, dtype=torch.bool, device=x.device)
-            x, mask = F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra))
-        return super().forward(x, mask)[:, :length]
+        length = x.shape[1]
+        return super().forward(*whole_blocks(x, mask, min(self.block_size, length)))[:, :length]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         batch, heads, length, _ = query.shape

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.errors import require
-from lra_bench.mixer import Cost, MultiHeadMixer, key_mask
+from lra_bench.mixer import Cost, MultiHeadMixer, key_mask, whole_blocks
 
 
 class Local(MultiHeadMixer):
@@ -40,14 +40,8 @@ class Local(MultiHeadMixer):
         self.look_around = look_around
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        batch, length, _ = x.shape
-        extra = -length % self.block_size
-        if extra:
-            # Padded before the projections, where a token is narrowest.
-            if mask is None:
-                mask = torch.ones(batch, length, dtype=torch.bool, device=x.device)
-            x, mask = F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra))
-        return super().forward(x, mask)[:, :length]
+        length = x.shape[1]
+        return super().forward(*whole_blocks(x, mask, self.block_size))[:, :length]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         batch, _, length, _ = query.shape

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lra_bench.errors import require
-from lra_bench.mixer import Cost, MultiHeadMixer, key_mask
+from lra_bench.mixer import Cost, MultiHeadMixer, key_mask, whole_blocks
 
 
 class SparseTransformer(MultiHeadMixer):
@@ -74,12 +74,8 @@ class SparseTransformer(MultiHeadMixer):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         length = x.shape[1]
-        extra = 0 if self._is_dense(length) else -length % self.stride
-        if extra:
-            # Padded before the projections, where a token is narrowest.
-            if mask is None:
-                mask = torch.ones(1, length, dtype=torch.bool, device=x.device)
-            x, mask = F.pad(x, (0, 0, 0, extra)), F.pad(mask, (0, extra))
+        if not self._is_dense(length):
+            x, mask = whole_blocks(x, mask, self.stride)
         return super().forward(x, mask)[:, :length]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

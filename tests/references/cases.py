@@ -13,14 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from references.proof import SIZES, Proof
+from references.proof import Proof
 from torch import Tensor, nn
 
 from lra_bench.mixer import Cost
 from lra_bench.registry import models
 from lra_bench.validation.subject import Sizes, Subject
-
-DIM, NUM_HEADS, HEAD_DIM, MAX_LENGTH = SIZES.dim, SIZES.num_heads, SIZES.head_dim, SIZES.max_length
 
 KINDS = ("mixer", "encoder")
 
