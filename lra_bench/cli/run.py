@@ -65,7 +65,7 @@ def run(
     if not (names and tasks) or (ablate and model):
         raise UsageError("Name at least one --task, and either --model or --ablate.")
     cells: list[Cell] = []
-    steps: list[tuple[str, str, str]] = []  # ladder, label, run id
+    climbed: list[tuple[str, str, str]] = []  # ladder, label, run id
     for one_task, name, one_seed in itertools.product(tasks, names, parse_seeds(seed, seeds)):
         shared: dict[str, Any] = {
             "protocol": loaded,
@@ -82,7 +82,7 @@ def run(
             continue
         for rung, cell in ladder_cells(name, one_task, **shared):
             cells.append(cell)
-            steps.append((name, rung.label, cell.run_id))
+            climbed.append((name, rung.label, cell.run_id))
     # Ladders share their first rung: it is run once and stands in each.
     cells = list({cell.run_id: cell for cell in cells}.values())
     check_writable(results)
@@ -109,7 +109,7 @@ def run(
         terminal.print_record(console, record, loaded, cell.record_path(results))
     if ablate:
         by_id = {record.run_id: record for record in records}
-        found = [(ladder, label, by_id[run_id]) for ladder, label, run_id in steps if run_id in by_id]
+        found = [(ladder, label, by_id[run_id]) for ladder, label, run_id in climbed if run_id in by_id]
         terminal.print_ladders(console, found)
     elif len(records) > 1:
         terminal.print_seeds(console, records)
