@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,6 +37,9 @@ class Part(BaseModel):
     """Base of a record's parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+PartT = TypeVar("PartT", bound=Part)
 
 
 class Score(Part):
@@ -244,15 +247,28 @@ class RunRecord(Part):
 
 def write_record(path: Path, record: RunRecord) -> None:
     """Atomically; the folder is made."""
-    text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, record_text(record))
+
+
+def record_text(record: Part) -> str:
+    """The text of a record's file."""
+    return json.dumps(record.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False) + "\n"
 
 
 def read_record(path: Path) -> RunRecord:
     """Raises DataError, naming the file, where it is damaged, of another schema or has unknown keys."""
+    return read_part(path, RunRecord, migrate)
+
+
+def read_part(path: Path, kind: type[PartT], migrated: Callable[[Any], Any]) -> PartT:
+    """A record's file, checked; `migrated` brings its content up to the present schema.
+
+    Raises:
+        DataError: as for `read_record`.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
-        return RunRecord.model_validate(migrate(content))
+        return kind.model_validate(migrated(content))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
@@ -267,7 +283,7 @@ def read_record(path: Path) -> RunRecord:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise DataError(f"{path}: not a valid record: {where}: {fault['msg']}.") from None
-    except UsageError as error:
+    except (UsageError, DataError) as error:
         raise DataError(f"{path}: {error}") from None
 
 

@@ -1,0 +1,1 @@
+"""Measuring sessions: step time, memory and FLOPs of many models side by side, without training."""
