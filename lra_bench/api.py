@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from lra_bench.cell import METRICS, Cell, resolve_cell
 from lra_bench.errors import LraBenchError
 from lra_bench.job import Job
 from lra_bench.launch.local import Event, InterruptedRunError, run_job
+from lra_bench.measure.environment import command_line
 from lra_bench.protocol import Protocol
 from lra_bench.records import ControlLevel, RunRecord
 
@@ -144,7 +143,7 @@ def run_cell(
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> RunRecord:
     """A resolved cell to its record; see `run`."""
-    job = Job(cell, results, tuple(controls), shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    job = Job(cell, results, tuple(controls), command_line())
     if overwrite:
         forget(cell, results)
     record = job.finished()

@@ -80,7 +80,7 @@ class Cell:
     @property
     def changed_options(self) -> dict[str, Any]:
         """The model's options that differ from the defaults."""
-        defaults = resolve_model_options(self.model_entry, {}, _reserved(self.model_entry))
+        defaults = resolve_model_options(self.model_entry, {}, reserved_arguments(self.model_entry))
         return {name: value for name, value in self.model_options.items() if defaults.get(name) != value}
 
     def build_task(self) -> Task:
@@ -163,11 +163,11 @@ def resolve_cell(
     task_entry = registry.tasks.get(task)
     loaded = protocols.load(protocol) if isinstance(protocol, str) else protocol
     _check_applicable(model_entry, task_entry)
-    _check_choice("precision", precision, PRECISIONS)
+    check_choice("precision", precision, PRECISIONS)
     if model_entry.kind == "estimator":
         precision, compiled = "fp32", False  # They concern models only; one fit is one cell.
     for metric in metrics:
-        _check_choice("metric", metric, METRICS)
+        check_choice("metric", metric, METRICS)
 
     assignments = dict(assignments or {})
     model_options = _below("model", assignments)
@@ -187,8 +187,8 @@ def resolve_cell(
     task_options = resolve_task_options(task_entry, task_options)
     overrides.update({f"task.{name}": value for name, value in task_changes.items()})
 
-    model_options = resolve_model_options(model_entry, model_options, _reserved(model_entry))
-    device, slug = _resolve_device(device)
+    model_options = resolve_model_options(model_entry, model_options, reserved_arguments(model_entry))
+    device, slug = resolve_device(device)
     built_task = build_task(task_entry, task_options)
     _check_builds(model_entry, model_options, settings, built_task)
     return Cell(
@@ -211,7 +211,8 @@ def resolve_cell(
     )
 
 
-def _reserved(entry: Entry) -> frozenset[str]:
+def reserved_arguments(entry: Entry) -> frozenset[str]:
+    """Keyword arguments of an entry's class that the harness gives: all others are options."""
     return {"classifier": frozenset[str](), "estimator": ESTIMATOR_ARGUMENTS}.get(
         entry.kind, CONTRACT_ARGUMENTS
     )
@@ -234,7 +235,8 @@ def _below(root: str, assignments: Mapping[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(start): value for key, value in assignments.items() if key.startswith(start)}
 
 
-def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
+def check_choice(what: str, value: str, known: Sequence[str]) -> None:
+    """Raises UsageError, with the near misses, unless `value` is known."""
     if value not in known:
         raise UsageError(f"Unknown {what} {value!r}. {suggest(value, known)}")
 
@@ -259,8 +261,12 @@ def _check_builds(entry: Entry, options: Mapping[str, Any], settings: Settings, 
         build_model(entry, options, architecture, task.spec)
 
 
-def _resolve_device(name: str) -> tuple[str, str]:
-    """("auto") -> ("cpu", its slug), checked to be there."""
+def resolve_device(name: str) -> tuple[str, str]:
+    """("auto") -> ("cpu", its slug), checked to be there.
+
+    Raises:
+        UsageError: no such device here.
+    """
     import torch
 
     from lra_bench.measure.environment import device_slug

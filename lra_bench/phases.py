@@ -22,7 +22,7 @@ from torch import nn
 from lra_bench import verdict
 from lra_bench.building import build_model
 from lra_bench.cell import Cell
-from lra_bench.data.batches import BatchSource
+from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
 from lra_bench.errors import DataError
@@ -113,12 +113,17 @@ class CellRun:
         return record
 
     def build(self) -> nn.Module:
-        """The cell's model on its device; the same weights for the same seed on every device."""
+        """The cell's model on the default device; the same weights for the same seed, wherever it goes."""
         torch.manual_seed(self.cell.seed)
-        model = build_model(
+        return build_model(
             self.cell.model_entry, self.cell.model_options, self.cell.settings.architecture, self.spec
         )
-        return model.to(self.device)
+
+    def staged_batch(self) -> Batch:
+        """The batch that is measured: padded to the full length."""
+        train, batch_size = self.splits["train"], self.cell.settings.budget.batch_size
+        source = BatchSource(train, self.spec, max_length=self.spec.max_length, padding="max")
+        return source.batch(np.arange(batch_size) % source.num_examples)
 
     def _prepare(self) -> None:
         settings = self.cell.settings
@@ -159,7 +164,14 @@ class CellRun:
         if path.exists():
             self.found = json.loads(path.read_text("utf-8"))
         metrics = StepMetrics(
-            self.cell, self.build, self.splits["train"], f"{self.cell.run_id} {self.started}"
+            self.build,
+            self.staged_batch,
+            self.cell.settings,
+            self.spec,
+            device=self.device,
+            session=f"{self.cell.run_id} {self.started}",
+            precision=self.cell.precision,
+            compiled=self.cell.compiled,
         )
         phases = {"flops": metrics.flops, "memory": metrics.memory, "time": metrics.time}
         for name, phase in phases.items():
@@ -174,7 +186,7 @@ class CellRun:
     def _train(self) -> tuple[Status, str | None]:
         settings = self.cell.settings
         steps = settings.budget.steps
-        model = self.build()
+        model = self.build().to(self.device)
         torch.manual_seed(self.cell.seed + 1)  # Dropout's stream starts here, whatever building drew.
         last_event = 0.0
 

@@ -28,6 +28,8 @@ PARTIAL_SUFFIX = ".partial"
 """Of the folder in which a run in progress keeps its checkpoint and measurements."""
 
 Status = Literal["ok", "oom", "timeout", "diverged", "error", "unsupported"]
+StepMode = Literal["train", "forward"]
+"""What is measured: a training step, or inference."""
 VerdictLabel = Literal["above_controls", "not_above_controls", "chance", "not_compared"]
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""FLOPs, peak memory and time of one training step of a cell, each measured apart from the others.
+"""FLOPs, peak memory and time of one step of a model, each measured apart from the others.
 
 The batch is staged: it is on the device before anything is measured, and padded to the full length.
 """
@@ -6,97 +6,132 @@ The batch is staged: it is on the device before anything is measured, and padded
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from lra_bench.building import build_model
-from lra_bench.cell import Cell
-from lra_bench.data.batches import Batch, BatchSource
-from lra_bench.data.prepare import PreparedSplit
+from lra_bench.data.batches import Batch
+from lra_bench.data.task import TaskSpec
 from lra_bench.measure.flops import count_flops
 from lra_bench.measure.memory import measure_peak_memory
-from lra_bench.measure.timing import measure_step_time
-from lra_bench.optimization import build_optimizer, training_step
+from lra_bench.measure.timing import StepTime, measure_step_time
+from lra_bench.optimization import autocast, build_optimizer, training_step
+from lra_bench.protocol import Settings
+from lra_bench.records import StepMode
+
+
+@dataclass(frozen=True)
+class StagedStep:
+    """A step that is ready to be measured; it returns the loss, or the logits of a forward step."""
+
+    run: Callable[[], Tensor]
+    model: nn.Module
+    optimizer: Optimizer | None
+    batch: Batch
 
 
 class StepMetrics:
-    """Measures a cell's training step; every method starts from a model of its own.
+    """Measures a model's training step, or its forward pass alone.
 
     Args:
-        build: makes the cell's model on its device.
-        train: the examples that the staged batch is taken from.
+        build: makes the model on the default device, with the same weights each time.
+        batch: makes the batch that all measurements share.
+        mode: train is forward, backward, clipping, update and clearing; forward is inference.
         session: id of the measuring session; times compare only within one.
     """
 
     def __init__(
-        self, cell: Cell, build: Callable[[], nn.Module], train: PreparedSplit, session: str
+        self,
+        build: Callable[[], nn.Module],
+        batch: Callable[[], Batch],
+        settings: Settings,
+        spec: TaskSpec,
+        *,
+        device: torch.device,
+        session: str,
+        precision: str = "fp32",
+        compiled: bool = False,
+        mode: StepMode = "train",
     ) -> None:
-        self.cell = cell
         self.build = build
-        self.train = train
-        self.spec = train.spec
+        self.batch = batch
+        self.settings = settings
+        self.spec = spec
+        self.device = device
         self.session = session
-        self.device = torch.device(cell.device)
-        self.shape = {"batch_size": cell.settings.budget.batch_size, "length": self.spec.max_length}
+        self.precision = precision
+        self.compiled = compiled
+        self.mode = mode
+        self.shape = {"batch_size": settings.budget.batch_size, "length": spec.max_length}
 
     def flops(self) -> dict[str, Any]:
         """`records.FlopsPart` as a dictionary. Counted on meta tensors: takes no memory and no data."""
-        cell = self.cell
         size = (self.shape["batch_size"], self.shape["length"])
         with torch.device("meta"):
-            model = build_model(cell.model_entry, cell.model_options, cell.settings.architecture, self.spec)
+            model = self.build()
             ids = torch.zeros(size, dtype=torch.int64)
             mask = None if self.spec.fixed_length else torch.ones(size, dtype=torch.bool)
         inputs = (ids, mask, ids, mask) if self.spec.paired else (ids, mask)
-        return {**count_flops(model, inputs).to_dict(), **self.shape}
+        counted = count_flops(model, inputs).to_dict()
+        if self.mode == "forward":
+            counted["step"] = counted["forward"]
+        return {**counted, **self.shape}
 
-    def memory(self) -> dict[str, Any]:
-        """`records.PeakMemoryPart` as a dictionary."""
-        step, model, optimizer, batch = self._staged_step()
+    def memory(self, staged: StagedStep | None = None, *, warm_up_steps: int = 2) -> dict[str, Any]:
+        """`records.PeakMemoryPart` as a dictionary. A staged step that ran before needs no warm-up."""
+        staged = staged or self.stage()
         result = measure_peak_memory(
-            step,
-            model=model,
-            optimizer=optimizer,
-            batch=[*batch.inputs, batch.labels],
+            staged.run,
+            model=staged.model,
+            optimizer=staged.optimizer,
+            batch=[*staged.batch.inputs, staged.batch.labels],
             device=self.device,
-            warm_up_steps=2,
+            warm_up_steps=warm_up_steps,
         )
         return {**result.to_dict(), **self.shape}
 
     def time(self) -> dict[str, Any]:
         """`records.StepTimePart` as a dictionary."""
-        step, *_ = self._staged_step()
-        result = measure_step_time(step, device=self.device).to_dict()
-        rate = self.shape["batch_size"] / result["median_s"]
+        return self.timed(measure_step_time(self.stage().run, device=self.device))
+
+    def timed(self, result: StepTime) -> dict[str, Any]:
+        """A timing with the rates that follow from it."""
+        rate = self.shape["batch_size"] / result.median_s
         tokens = rate * self.shape["length"] * (2 if self.spec.paired else 1)
         return {
-            **result,
+            **result.to_dict(),
             **self.shape,
             "sequences_per_s": rate,
             "tokens_per_s": tokens,
             "session": self.session,
         }
 
-    def _staged_step(self) -> tuple[Callable[[], None], nn.Module, torch.optim.Optimizer, Batch]:
-        """One training step on a batch that is already on the device, padded to the full length."""
-        settings = self.cell.settings
-        source = BatchSource(self.train, self.spec, max_length=self.spec.max_length, padding="max")
-        batch_size = settings.budget.batch_size
-        batch = source.batch(np.arange(batch_size) % source.num_examples).to(self.device)
-        model = self.build().train()
-        optimizer = build_optimizer(model, settings.optimizer, self.device)
-        forward = cast(nn.Module, torch.compile(model)) if self.cell.compiled else model
+    def stage(self) -> StagedStep:
+        """The model, its optimiser and the batch on the device, and one step of them."""
+        batch = self.batch().to(self.device)
+        model = self.build().to(self.device)
+        forward = cast(nn.Module, torch.compile(model)) if self.compiled else model
+        if self.mode == "forward":
+            model.eval()
 
-        def step() -> None:
-            training_step(
+            def inference() -> Tensor:
+                with torch.inference_mode(), autocast(self.device, self.precision):
+                    logits: Tensor = forward(*batch.inputs)
+                return logits
+
+            return StagedStep(inference, model, None, batch)
+        optimizer = build_optimizer(model.train(), self.settings.optimizer, self.device)
+
+        def training() -> Tensor:
+            return training_step(
                 forward,
                 optimizer,
                 batch,
-                clip_norm=settings.optimizer.gradient_clip_norm,
-                precision=self.cell.precision,
+                clip_norm=self.settings.optimizer.gradient_clip_norm,
+                precision=self.precision,
             )
 
-        return step, model, optimizer, batch
+        return StagedStep(training, model, optimizer, batch)

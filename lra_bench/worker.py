@@ -22,11 +22,9 @@ from lra_bench.errors import LraBenchError
 from lra_bench.files import TEMPORARY_SUFFIX
 from lra_bench.job import Job
 from lra_bench.measure.machine import available_cores
+from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
 from lra_bench.train import StoppedError
-
-MEMORY_SHARE = 0.95
-"""Of the memory that is free at the start, what the worker may take before it ends as `oom`."""
 
 
 @contextlib.contextmanager
@@ -51,20 +49,6 @@ def locked(folder: Path, emit: Callable[[Mapping[str, Any]], None]) -> Iterator[
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(file.name)
-
-
-def limit_memory(device: torch.device) -> None:
-    """Lets an allocation fail cleanly before the kernel has to end the process (Linux, CPU only)."""
-    if device.type != "cpu" or not sys.platform.startswith("linux"):
-        return  # CUDA maps far more address space than it uses.
-    import resource
-
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (int(available * MEMORY_SHARE), resource.RLIM_INFINITY))
 
 
 def main() -> int:

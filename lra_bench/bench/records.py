@@ -24,6 +24,7 @@ from lra_bench.records import (
     Part,
     PeakMemoryPart,
     Status,
+    StepMode,
     StepTimePart,
     read_part,
     record_text,
@@ -35,7 +36,6 @@ REFERENCE = "transformer"
 EXPLICIT = "transformer_explicit"
 """The n x n matrix spelled out: the second one."""
 
-Mode = Literal["train", "forward"]
 Role = Literal["cell", "reference"]
 
 
@@ -120,7 +120,7 @@ class SessionRecord(Part):
     device: str
     """Slug: names model, count and memory."""
     precision: Literal["fp32", "bf16"]
-    mode: Mode
+    mode: StepMode
     """train: forward, backward, clipping and update; forward: inference."""
     batch_size: int
     lengths: list[int]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench import __version__
-from lra_bench.cli import data, env, leaderboard, run, show, validate
+from lra_bench.cli import bench, data, env, leaderboard, run, show, validate
 from lra_bench.cli import list as list_verb
 from lra_bench.errors import LraBenchError
 
@@ -40,6 +40,7 @@ def options(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("list", epilog=list_verb.EXAMPLES)(list_verb.list_things)
 app.command("show", epilog=show.EXAMPLES)(show.show)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)

@@ -9,7 +9,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from lra_bench.report.numbers import duration, percent
+from lra_bench.report.numbers import duration, percent, roughly
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -116,3 +116,49 @@ class RunReporter:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+class SessionReporter:
+    """The same for a measuring session: cells done, what is being measured, and the time left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.live = stream.isatty()
+        self.bar: tqdm[Any] | None = None
+        self.last_line = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "finished":
+            print(f"{event['session']} is complete; showing it (--new measures again)", file=self.stream)
+            return
+        name = f"{event['model']} {event['length']:,}" + (" compiled" if event["compiled"] else "")
+        left = "" if event["left_s"] is None else f", {roughly(event['left_s'])} left"
+        if event["reason"]:
+            self._line(f"{name}: {event['what']} ({event['reason']})")
+        elif self.live:
+            if self.bar is None:
+                form = "{n_fmt}/{total_fmt} cells |{bar}| {postfix}"
+                self.bar = tqdm(total=event["total"], file=self.stream, leave=False, bar_format=form)
+            self.bar.update(event["done"] - self.bar.n)
+            self.bar.set_postfix_str(f"{name}: {event['what']}{left}")
+        elif time.monotonic() - self.last_line > PLAIN_INTERVAL_S:
+            self.last_line = time.monotonic()
+            self._line(f"{event['done']} of {event['total']} cells, {name}: {event['what']}{left}")
+
+    def _line(self, text: str) -> None:
+        if self.live:
+            tqdm.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)

@@ -44,7 +44,7 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
         CellFailedError: the child died without a record (killed, crashed).
         DataError, UsageError: as the child reported.
     """
-    kills_before = _oom_kills()
+    kills_before = oom_kills()
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             # -P: the working folder is not searched first, or a checkout of this project would hide
@@ -72,7 +72,7 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
             raise InterruptedRunError(
                 "Stopped. What was done is kept; the same command continues from there."
             )
-        if code == -signal.SIGKILL and _oom_kills() > kills_before and not job.killed_for_memory:
+        if code == -signal.SIGKILL and oom_kills() > kills_before and not job.killed_for_memory:
             return run_job(replace(job, killed_for_memory=True), on_event)
         raise CellFailedError(_explain_death(code, log))
 
@@ -132,7 +132,7 @@ def _explain_death(code: int, log: IO[bytes]) -> str:
     )
 
 
-def _oom_kills() -> int:
+def oom_kills() -> int:
     """How often the kernel has ended a process of this control group for memory; 0 where it doesn't say."""
     try:
         for line in _CGROUP_EVENTS.read_text().splitlines():

@@ -9,6 +9,7 @@ import platform
 import shlex
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,18 @@ def describe_environment(device: str | torch.device, threads: int | None = None)
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-        "host_sha256": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:16],
+        "host_sha256": host_hash(),
     }
+
+
+def host_hash() -> str:
+    """Tells machines apart without naming them."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:16]
+
+
+def command_line() -> str:
+    """The command that this process is running, as one would type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def describe_provenance(command: str | Sequence[str]) -> dict[str, Any]:

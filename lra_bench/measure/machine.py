@@ -84,6 +84,18 @@ def memory_limit_bytes() -> int | None:
     return min(known) if known else None
 
 
+def available_bytes() -> int | None:
+    """Memory that a new process can have without others losing theirs; None where the system doesn't tell."""
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo") or "", re.MULTILINE)
+    free = [int(found.group(1)) * 1024] if found else []
+    limit, used = (_read(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit and limit.isdigit() and used and used.isdigit():
+        # File pages count as used, but are given back when asked for.
+        cached = re.search(r"^inactive_file (\d+)$", _read("/sys/fs/cgroup/memory.stat") or "", re.MULTILINE)
+        free.append(int(limit) - int(used) + (int(cached.group(1)) if cached else 0))
+    return min(free, default=None)
+
+
 def cpu_clocks_mhz() -> list[int] | None:
     text = _read("/proc/cpuinfo") or ""
     return [

@@ -100,6 +100,11 @@ class StepTimer:
     def samples(self) -> int:
         return len(self._samples)
 
+    @property
+    def samples_s(self) -> list[float]:
+        """Seconds of the steps taken so far, in order."""
+        return list(self._samples)
+
     def warm_up(
         self, *, min_steps: int = 3, min_seconds: float = 1.0, max_steps: int = 100, max_seconds: float = 30.0
     ) -> None:

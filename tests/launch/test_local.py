@@ -25,7 +25,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: p
 
 def test_a_kill_for_memory_is_an_oom_record(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     counter = itertools.chain([0], itertools.repeat(1))  # the kernel counts one kill during the run
-    monkeypatch.setattr(local, "_oom_kills", lambda: next(counter))
+    monkeypatch.setattr(local, "oom_kills", lambda: next(counter))
     record = local.run_job(job)
     assert record.status == "oom"
     assert "the kernel ended the worker" in (record.reason or "")
@@ -34,7 +34,7 @@ def test_a_kill_for_memory_is_an_oom_record(job: Job, monkeypatch: pytest.Monkey
 
 
 def test_any_other_kill_is_none(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_oom_kills", lambda: 7)
+    monkeypatch.setattr(local, "oom_kills", lambda: 7)
     with pytest.raises(CellFailedError, match="killed by SIGKILL"):
         local.run_job(job)
     assert job.finished() is None
@@ -43,6 +43,6 @@ def test_any_other_kill_is_none(job: Job, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_kernels_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = tmp_path / "memory.events"
     monkeypatch.setattr(local, "_CGROUP_EVENTS", events)
-    assert local._oom_kills() == 0, "no such file"
+    assert local.oom_kills() == 0, "no such file"
     events.write_text("low 0\nhigh 3\nmax 5\noom 2\noom_kill 4\n")
-    assert local._oom_kills() == 4
+    assert local.oom_kills() == 4
