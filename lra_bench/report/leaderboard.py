@@ -13,6 +13,7 @@ from typing import NamedTuple
 from scipy import special
 
 from lra_bench.records import RunRecord, Score
+from lra_bench.report.markdown import markdown_table
 from lra_bench.report.numbers import binary_bytes, interval, percent, si
 from lra_bench.stats import interval_over_seeds, wilson_interval
 
@@ -81,11 +82,11 @@ class Board:
     notes: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
-        parts = [f"## {self.title}", _table(self.columns, [row.cells for row in self.rows])]
+        parts = [f"## {self.title}", markdown_table(self.columns, [row.cells for row in self.rows])]
         parts += self.notes
         parts += [
             "<details><summary>Cells</summary>\n",
-            _table(self.details_columns, self.details),
+            markdown_table(self.details_columns, self.details),
             "</details>",
         ]
         return "\n\n".join(parts)
@@ -268,12 +269,3 @@ def _detail(record: RunRecord, label: str) -> list[str]:
         si(flops.step) if flops else NOT_RUN,
         record.run_id,
     ]
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [_line(columns), _line("---" for _ in columns), *(_line(row) for row in rows)]
-    return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

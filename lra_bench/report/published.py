@@ -1,9 +1,10 @@
-"""Accuracies that others published, for orientation beside our own; never ranked with them."""
+"""What others published, for orientation beside our own figures; never ranked with them."""
 
 from __future__ import annotations
 
 import csv
 import importlib.resources
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -28,7 +29,6 @@ def published_scores(model: str, task: str) -> list[PublishedScore]:
 
 def published_of(model: str) -> list[PublishedScore]:
     """All rows for a model, in the order of the file."""
-    text = importlib.resources.files("lra_bench.published").joinpath("accuracy.csv").read_text("utf-8")
     return [
         PublishedScore(
             row["source"],
@@ -39,6 +39,45 @@ def published_of(model: str) -> list[PublishedScore]:
             row["setting"],
             row["differs_from_ours"],
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in _rows("accuracy.csv")
         if row["model"] == model
     ]
+
+
+@dataclass(frozen=True)
+class PublishedCost:
+    """One cell of somebody's table of speed and memory."""
+
+    source: str
+    model: str
+    metric: str
+    """steps_per_s or memory."""
+    length: int
+    value: float
+    unit: str
+    remark: str
+    setting: str
+    differs_from_ours: str
+
+
+def published_costs() -> list[PublishedCost]:
+    """All rows, in the order of the file."""
+    return [
+        PublishedCost(
+            source=row["source"],
+            model=row["model"],
+            metric=row["metric"],
+            length=int(row["length"]),
+            value=float(row["value"]),
+            unit=row["unit"],
+            remark=row["remark"],
+            setting=row["setting"],
+            differs_from_ours=row["differs_from_ours"],
+        )
+        for row in _rows("efficiency.csv")
+    ]
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    text = importlib.resources.files("lra_bench.published").joinpath(name).read_text("utf-8")
+    yield from csv.DictReader(text.splitlines())

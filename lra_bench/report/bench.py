@@ -1,0 +1,360 @@
+"""The tables of a measuring session, for the terminal and in Markdown: one content, two looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lra_bench.bench.analysis import (
+    Ratio,
+    bytes_ratio,
+    flops_ratio,
+    longest_that_fits,
+    primary_cells,
+    time_ratio,
+)
+from lra_bench.bench.break_even import break_even
+from lra_bench.bench.growth import CostGrowth, growth_of
+from lra_bench.bench.records import REFERENCE, BenchRecord, Session
+from lra_bench.report.leaderboard import NOT_RUN, PARAMETER_MARK, REASONS
+from lra_bench.report.markdown import markdown_table
+from lra_bench.report.numbers import binary_bytes, duration, si
+from lra_bench.report.published import PublishedCost, published_costs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NOISY = "*"
+UNSURE = "?"
+
+
+@dataclass(frozen=True)
+class SessionTable:
+    """One table: what it shows in a sentence, and its rows of equal keys."""
+
+    title: str
+    note: str
+    rows: list[dict[str, str]]
+
+
+def print_session(out: Console, session: Session) -> None:
+    """All tables of a session on the terminal."""
+    from rich.markup import escape
+
+    from lra_bench.report.terminal import print_rows
+
+    out.print(escape(describe(session)))
+    for table in session_tables(session):
+        out.print(f"\n[bold]{escape(table.title)}[/]")
+        out.print(f"[dim]{escape(table.note)}[/]")
+        print_rows(out, table.rows)
+    for warning in warnings(session):
+        out.print(f"[yellow]{escape(warning)}[/]")
+
+
+def session_markdown(session: Session, *, level: int = 2) -> str:
+    """The same as Markdown, with headings of `level` and below."""
+    heading = "#" * level
+    parts = [f"{heading} Measuring session {session.record.session}", describe(session)]
+    for table in [*session_tables(session), *published_tables(session)]:
+        body = markdown_table(list(table.rows[0]), [list(row.values()) for row in table.rows])
+        parts += [f"{heading}# {table.title}", table.note, body]
+    parts += [f"- {warning}" for warning in warnings(session)]
+    return "\n\n".join(parts) + "\n"
+
+
+def describe(session: Session) -> str:
+    """What was the same for every model, in words."""
+    record = session.record
+    shape, environment = record.settings.architecture, record.environment
+    step = "training step (forward, backward, clipping, update)" if record.mode == "train" else "forward pass"
+    tokens = "half-full to full sequences with masks" if record.padded else "full sequences, no mask"
+    compiled = " and ".join("compiled" if one else "eager" for one in record.compiled)
+    wall = f"; {duration(record.wall_s)} in all" if record.wall_s is not None else "; not complete"
+    return (
+        f"{record.device}, torch {environment['versions']['torch']}, {environment['threads']} threads; "
+        f"{record.precision}, {compiled}, activation checkpointing: {record.checkpointing}. "
+        f"One {step} of {record.batch_size} x n random bytes ({tokens}); protocol {record.protocol}: "
+        f"{shape.num_layers} layers, width {shape.dim}, {shape.num_heads} heads, feed-forward {shape.ffn_dim}"
+        f"{_overrides(session)}. Session {record.session}{wall}."
+    )
+
+
+def session_tables(session: Session) -> Iterator[SessionTable]:
+    """Time, memory and FLOPs by length; growth and break-even; what every model got. Eager, then compiled."""
+    for compiled in session.record.compiled:
+        mark = " (compiled)" if compiled else ""
+        yield _by_length(
+            session,
+            compiled,
+            f"Step time as a ratio to {REFERENCE}{mark}",
+            "Median over rounds, with its 95 % interval; below 1 is faster. "
+            f"`{NOISY}` its samples were noisy.",
+            _time_ratio_cell,
+        )
+        yield _by_length(
+            session,
+            compiled,
+            f"Step time{mark}",
+            "Median. Compares within this session only.",
+            lambda _, cell: duration(cell.step_time.median_s) if cell.step_time else None,
+        )
+        yield _by_length(
+            session,
+            compiled,
+            f"Peak memory{mark}",
+            f"Of one step, with the ratio to {REFERENCE}; repeats to the byte.",
+            _bytes_cell,
+        )
+        yield _by_length(
+            session,
+            compiled,
+            f"FLOPs{mark}",
+            f"Of one step, counted; the ratio to {REFERENCE}; and what it reached per second.",
+            _flops_cell,
+        )
+        if len(session.record.lengths) > 1:
+            yield _growth_table(session, compiled, mark)
+        yield _break_even_table(session, compiled, mark)
+        yield _fairness_table(session, compiled, mark)
+
+
+def warnings(session: Session) -> list[str]:
+    """What a reader has to know before trusting a time."""
+    cells = primary_cells(session)
+    found = [
+        f"{cell.label}, {cell.length:,} tokens{' compiled' if cell.compiled else ''}: "
+        f"{REASONS.get(cell.status, cell.status)}, {cell.reason}"
+        for cell in cells
+        if cell.status != "ok"
+    ]
+    timed = [cell for cell in session.cells if cell.step_time]
+    noisy = [cell for cell in timed if cell.step_time and cell.step_time.noisy]
+    if noisy:
+        found.append(
+            f"{len(noisy)} of {len(timed)} timings are marked noisy: their samples vary by over 10 %, others "
+            "used the machine, or warm-up did not settle. Ratios are paired by round and suffer less."
+        )
+    throttled = sum(cell.machine.throttled or 0 for cell in timed if cell.machine)
+    if throttled:
+        found.append(f"Cores were slowed for heat {throttled} times while cells were timed.")
+    return found
+
+
+def _by_length(
+    session: Session,
+    compiled: bool,
+    title: str,
+    note: str,
+    show: Callable[[Session, BenchRecord], str | None],
+) -> SessionTable:
+    rows = []
+    for label in session.labels:
+        row = {"model": label}
+        for length in session.record.lengths:
+            cell = session.find(label, length, compiled)
+            row[f"{length:,}"] = _shown(session, cell, show)
+        rows.append(row)
+    return SessionTable(title, note, rows)
+
+
+def _shown(
+    session: Session, cell: BenchRecord | None, show: Callable[[Session, BenchRecord], str | None]
+) -> str:
+    if cell is None:
+        return NOT_RUN
+    if cell.status != "ok":
+        return REASONS.get(cell.status, cell.status)
+    return show(session, cell) or NOT_RUN
+
+
+def _time_ratio_cell(_: Session, cell: BenchRecord) -> str | None:
+    ratio = time_ratio(cell)
+    if ratio is None:
+        return None
+    mark = f" {NOISY}" if cell.step_time and cell.step_time.noisy else ""
+    return f"1{mark}" if cell.role == "reference" else _ratio(ratio) + mark
+
+
+def _bytes_cell(session: Session, cell: BenchRecord) -> str | None:
+    if cell.peak_memory is None:
+        return None
+    ratio = bytes_ratio(session, cell)
+    return binary_bytes(cell.peak_memory.peak_bytes) + (f" ({ratio:.2f})" if ratio is not None else "")
+
+
+def _flops_cell(session: Session, cell: BenchRecord) -> str | None:
+    if cell.flops is None:
+        return None
+    ratio = flops_ratio(session, cell)
+    reached = f", {si(cell.flops_per_s)}/s" if cell.flops_per_s else ""
+    return si(cell.flops.step) + (f" ({ratio:.2f})" if ratio is not None else "") + reached
+
+
+def _growth_table(session: Session, compiled: bool, mark: str) -> SessionTable:
+    rows = []
+    for label in session.labels:
+        time, size = (growth_of(session, label, compiled, what) for what in ("time", "bytes"))
+        rows.append(
+            {
+                "model": label,
+                "time": _exponent(time),
+                "its card": time.claim if time else "",
+                "R2": _r2(time),
+                "bytes": _exponent(size),
+                "card": size.claim if size else "",
+                "R2 of it": _r2(size),
+            }
+        )
+    return SessionTable(
+        f"Growth{mark}",
+        "Exponents between the two longest lengths, that of time with a 95 % interval; bytes are what a step "
+        "adds to the resident state. R2 is of a + b n + c g(n), g the card's claim, from four lengths on.",
+        rows,
+    )
+
+
+def _break_even_table(session: Session, compiled: bool, mark: str) -> SessionTable:
+    rows = []
+    for label in session.labels:
+        longest, why = longest_that_fits(session, label, compiled)
+        rows.append(
+            {
+                "model": label,
+                "in time": _pays(session, label, compiled, "time"),
+                "in memory": _pays(session, label, compiled, "bytes"),
+                "longest that fits": f"{longest:,}" if longest else NOT_RUN,
+                "why no longer": why,
+            }
+        )
+    lengths = session.record.lengths
+    return SessionTable(
+        f"The length from which a model pays{mark}",
+        f"Where it falls below {REFERENCE} and stays there up to {lengths[-1]:,} tokens, interpolated "
+        f"between two lengths that were measured; `<= {lengths[0]:,}` already at the shortest. `{UNSURE}` "
+        "an interval there includes 1.",
+        rows,
+    )
+
+
+def _fairness_table(session: Session, compiled: bool, mark: str) -> SessionTable:
+    record = session.record
+    rows = []
+    for label in session.labels:
+        cells = [
+            cell
+            for length in reversed(record.lengths)
+            if (cell := session.find(label, length, compiled)) is not None
+        ]
+        shown = next((cell for cell in cells if cell.status == "ok"), cells[0] if cells else None)
+        if shown is None:
+            continue
+        parts, ratio = shown.parameters, shown.parameter_ratio
+        rows.append(
+            {
+                "model": label,
+                "family": shown.family,
+                "backend": shown.backend or NOT_RUN,
+                "kernels": ", ".join(shown.kernels) or NOT_RUN,
+                "parameters at": f"{shown.length:,}",
+                "core": f"{parts.core:,}",
+                "of length": f"{parts.length_dependent:,}",
+                "embedding": f"{parts.embedding:,}",
+                "ratio": NOT_RUN
+                if ratio is None
+                else f"{ratio:.2f}" + (" !" if ratio > PARAMETER_MARK else ""),
+            }
+        )
+    shape = record.settings.architecture
+    return SessionTable(
+        f"What every model got{mark}",
+        f"The same for all: {record.precision}, {'compiled' if compiled else 'not compiled'}, checkpointing "
+        f"{record.checkpointing}, batch {record.batch_size}, {shape.num_layers} layers, width {shape.dim}, "
+        f"{shape.num_heads} heads. Their own: backend and parameters, whose ratio to {REFERENCE} leaves "
+        f"embeddings out; `!` above {PARAMETER_MARK:.2f}.",
+        rows,
+    )
+
+
+def published_tables(session: Session) -> Iterator[SessionTable]:
+    """Ours beside the published efficiency table, both as ratios to the Transformer of their own table."""
+    costs = published_costs()
+    by_key = {(cost.model, cost.metric, cost.length): cost for cost in costs}
+    lengths = [length for length in session.record.lengths if (REFERENCE, "memory", length) in by_key]
+    names = [name for name in dict.fromkeys(cost.model for cost in costs) if name in session.labels]
+    if session.record.mode != "train" or not lengths or len(names) < 2:
+        return
+    kinds: tuple[tuple[str, str, Literal["time", "bytes"]], ...] = (
+        ("Step time", "steps_per_s", "time"),
+        ("Memory", "memory", "bytes"),
+    )
+    for title, metric, quantity in kinds:
+        rows = [
+            {
+                "model": name,
+                **{f"{n:,}": _beside(session, name, n, metric, quantity, by_key) for n in lengths},
+            }
+            for name in names
+            if name != REFERENCE
+        ]
+        first = costs[0]
+        yield SessionTable(
+            f"{title} beside the published table, as ratios to the Transformer",
+            f"Ours, then theirs ({first.source}: {first.setting}). What differs: {first.differs_from_ours}. "
+            f"`{UNSURE}` marks cells of theirs that are suspicious.",
+            rows,
+        )
+
+
+def _beside(
+    session: Session,
+    name: str,
+    length: int,
+    metric: str,
+    quantity: Literal["time", "bytes"],
+    published: dict[tuple[str, str, int], PublishedCost],
+) -> str:
+    cell = session.find(name, length, session.record.compiled[0])
+    ours = None
+    if cell is not None:
+        ratio = time_ratio(cell)
+        ours = (ratio and ratio.value) if quantity == "time" else bytes_ratio(session, cell)
+    theirs, base = published[name, metric, length], published[REFERENCE, metric, length]
+    # Steps per second are the inverse of a time.
+    quotient = base.value / theirs.value if quantity == "time" else theirs.value / base.value
+    mark = f" {UNSURE}" if theirs.remark else ""
+    return f"{NOT_RUN if ours is None else f'{ours:.2f}'} / {quotient:.2f}{mark}"
+
+
+def _ratio(ratio: Ratio) -> str:
+    return f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def _exponent(growth: CostGrowth | None) -> str:
+    if growth is None:
+        return NOT_RUN
+    bounds = f" ({growth.low:.2f}-{growth.high:.2f})" if growth.low is not None else ""
+    return f"n^{growth.exponent:.2f}{bounds}"
+
+
+def _r2(growth: CostGrowth | None) -> str:
+    return f"{growth.r2:.4f}" if growth is not None and growth.r2 is not None else NOT_RUN
+
+
+def _pays(session: Session, label: str, compiled: bool, quantity: Literal["time", "bytes"]) -> str:
+    if label == REFERENCE:
+        return NOT_RUN
+    found = break_even(session, label, compiled, quantity)
+    mark = "" if found.certain else f" {UNSURE}"
+    if found.kind == "crossing" and found.between is not None:
+        low, high = found.between
+        about = f"{found.length:,.0f} " if found.length is not None else ""
+        return f"{about}({low:,}-{high:,}){mark}"
+    first = session.record.lengths[0]
+    return {"throughout": f"<= {first:,}", "unknown": NOT_RUN}.get(found.kind, found.kind) + mark
+
+
+def _overrides(session: Session) -> str:
+    changes = {key: value for key, value in session.record.overrides.items() if key != "budget.batch_size"}
+    return "; changed: " + ", ".join(f"{key}={value}" for key, value in changes.items()) if changes else ""
