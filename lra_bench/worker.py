@@ -21,6 +21,7 @@ import torch
 from lra_bench.errors import LraBenchError
 from lra_bench.files import TEMPORARY_SUFFIX
 from lra_bench.job import Job
+from lra_bench.locks import held
 from lra_bench.measure.machine import available_cores
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
@@ -30,25 +31,12 @@ from lra_bench.train import StoppedError
 @contextlib.contextmanager
 def locked(folder: Path, emit: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
     """Holds the cell, so that two processes don't write one checkpoint. Waits for the other to finish."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # no advisory locks on this system
-        yield
-        return
-    with (folder.parent / f".{folder.stem}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            emit({"event": "phase", "phase": "wait"})
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = folder.parent / f".{folder.stem}.lock"
+    with held(lock, on_wait=lambda: emit({"event": "phase", "phase": "wait"})):
+        folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):  # of a run that was killed while writing
             leftover.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(file.name)
+        yield
 
 
 def main() -> int:

@@ -68,7 +68,8 @@ def cell(
     """One record. `own_s` and `reference_s` are a turn's seconds, or a list of them."""
     turns = _listed(own_s)
     reference = model == "transformer"
-    paired = None if reference or turns is None else {"own_s": turns, "reference_s": _listed(reference_s)}
+    others = _listed(reference_s)
+    paired = None if reference or None in (turns, others) else {"own_s": turns, "reference_s": others}
     step = None if turns is None else sorted(turns)[len(turns) // 2]
     return BenchRecord.model_validate(
         {

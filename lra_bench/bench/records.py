@@ -9,6 +9,7 @@ has its turn in every round: the ratio of two times is that of turns taken in th
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -187,9 +188,9 @@ def read_session(folder: Path) -> Session:
     return Session(record=record, cells=cells, folder=folder)
 
 
-def session_folders(results: Path, device: str = "*") -> Iterator[Path]:
-    """Folders of sessions below a results folder, oldest first."""
-    found = (results / "bench").glob(f"{device}/*/session.json")
+def session_folders(results: Path, pattern: str = "*/*") -> Iterator[Path]:
+    """Folders of sessions below a results folder, oldest first; `pattern` is of device and session."""
+    found = (results / "bench").glob(f"{pattern}/session.json")
     yield from sorted((path.parent for path in found), key=lambda folder: (folder.name, folder))
 
 
@@ -204,7 +205,7 @@ def find_session(results: Path, name: str) -> Session:
     Raises:
         UsageError: none or several begin like that.
     """
-    found = [folder for folder in session_folders(results) if folder.name.startswith(name)]
+    found = list(session_folders(results, f"*/{glob.escape(name)}*"))
     if len(found) != 1:
         known = ", ".join(folder.name for folder in session_folders(results)) or "none"
         raise UsageError(f"{len(found)} sessions in {results} begin with {name!r}. There are: {known}.")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import signal
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ from lra_bench.errors import LraBenchError
 from lra_bench.files import write_atomically
 from lra_bench.launch.fork_server import ForkedProcess, ForkServer, NoAnswerError, ProcessDiedError
 from lra_bench.launch.local import InterruptedRunError, oom_kills
+from lra_bench.locks import held
 from lra_bench.measure import machine
 from lra_bench.measure.environment import describe_environment, describe_provenance
 from lra_bench.records import Status
@@ -44,6 +47,8 @@ from lra_bench.stats import median_interval
 
 MachineReading = tuple[float | None, int | None, list[int] | None]
 """Load average, count of throttling, clocks."""
+MACHINE_LOCK = Path(tempfile.gettempdir()) / f"lra-bench-{os.getuid()}.lock"
+"""Two sessions at once would measure each other."""
 CHILD = "lra_bench.bench.child:serve"
 PRELOAD = ("lra_bench.bench.child",)
 MIN_ROUNDS = 6
@@ -118,7 +123,7 @@ def run_session(
         return read_session(folder)
     runner = _Runner(plan, folder, on_event)
     try:
-        with _terminate_like_interrupt():
+        with _terminate_like_interrupt(), held(MACHINE_LOCK, lambda: on_event({"event": "wait"})):
             runner.run()
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -409,11 +414,7 @@ def _paired(one: ActiveCell, reference: ActiveCell) -> list[float]:
 
 def _latest(results: Path, plan: Plan) -> Path | None:
     """The newest session of this plan."""
-    found = [
-        folder
-        for folder in session_folders(results, plan.device_slug)
-        if folder.name.endswith(plan.sha256[:8])
-    ]
+    found = list(session_folders(results, f"{plan.device_slug}/*-{plan.sha256[:8]}"))
     return found[-1] if found else None
 
 

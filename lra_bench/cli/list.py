@@ -26,23 +26,28 @@ class Things(StrEnum):
     tasks = "tasks"
     protocols = "protocols"
     runs = "runs"
+    sessions = "sessions"
     devices = "devices"
 
 
 def list_things(
     what: Annotated[Things, typer.Argument(help="What to list.")],
     pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Only names that match.")] = "*",
-    results: Annotated[Path, typer.Option(help="Folder of records, for runs.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of records, for runs and sessions.")] = Path(
+        "results"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """List models, tasks, protocols, runs or devices."""
+    """List models, tasks, protocols, runs, measuring sessions or devices."""
     rows = {
         Things.models: _models,
         Things.tasks: _tasks,
         Things.protocols: _protocols,
+        Things.runs: lambda: _runs(results),
+        Things.sessions: lambda: _sessions(results),
         Things.devices: _devices,
     }
-    found = _runs(results) if what is Things.runs else rows[what]()
+    found = rows[what]()
     found = [row for row in found if fnmatch.fnmatchcase(str(row["name"]), pattern)]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -115,6 +120,25 @@ def _devices() -> list[dict[str, Any]]:
     if torch.backends.mps.is_available():
         names.append("mps")
     return [{"name": name, "slug": device_slug(torch.device(name))} for name in names]
+
+
+def _sessions(results: Path) -> list[dict[str, Any]]:
+    from lra_bench.bench.records import load_sessions
+
+    found = [session.record for session in load_sessions(results)]
+    return [
+        {
+            "name": one.session,
+            "device": one.device,
+            "precision": one.precision,
+            "mode": one.mode,
+            "batch": one.batch_size,
+            "lengths": ", ".join(map(str, one.lengths)),
+            "models": len(one.models),
+            "complete": "yes" if one.complete else "no",
+        }
+        for one in found
+    ]
 
 
 def _runs(results: Path) -> list[dict[str, Any]]:

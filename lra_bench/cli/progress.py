@@ -143,6 +143,9 @@ class SessionReporter:
         if event["event"] == "finished":
             print(f"{event['session']} is complete; showing it (--new measures again)", file=self.stream)
             return
+        if event["event"] == "wait":
+            print("Another session measures on this machine; waiting for it", file=self.stream)
+            return
         name = f"{event['model']} {event['length']:,}" + (" compiled" if event["compiled"] else "")
         left = "" if event["left_s"] is None else f", {roughly(event['left_s'])} left"
         if event["reason"]:

@@ -1,7 +1,8 @@
-"""`lra-bench show`: a card, a protocol or a record."""
+"""`lra-bench show`: a card, a protocol, a record or a measuring session."""
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +18,13 @@ Examples:
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Model, task, protocol, or the start of a run id.")],
+    name: Annotated[
+        str, typer.Argument(help="Model, task, protocol, or the start of a run's or session's id.")
+    ],
     results: Annotated[Path, typer.Option(help="Folder of records.")] = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Show what a model, a task, a protocol or a run is."""
+    """Show what a model, a task, a protocol, a run or a measuring session is."""
     from lra_bench import protocol as protocols
     from lra_bench import registry
     from lra_bench.data.building import task_options
@@ -40,12 +43,29 @@ def show(
         content = entry_card(entry, task_options(entry))
     elif name in protocols.names():
         content = protocols.load(name).model_dump(mode="json")
+    elif any((results / "bench").glob(f"*/{glob.escape(name)}*")):
+        show_session(name, results, as_json)
+        return
     else:
         content = _run(name, results)
     if as_json:
         typer.echo(json.dumps(content, indent=1))
     else:
         print_mapping(console(), content)
+
+
+def show_session(name: str, results: Path, as_json: bool) -> None:
+    """The tables of a measuring session, or a list with one object per cell."""
+    from lra_bench.bench.analysis import efficiency_rows
+    from lra_bench.bench.records import find_session
+    from lra_bench.report.bench import print_session
+    from lra_bench.report.terminal import console
+
+    session = find_session(results, name)
+    if as_json:
+        typer.echo(json.dumps(efficiency_rows(session), indent=1))
+    else:
+        print_session(console(), session)
 
 
 def _run(name: str, results: Path) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""`lra-bench bench`, `list sessions` and `show SESSION` as a user meets them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lra_bench.bench import session as sessions
+from lra_bench.cli.bench import parse_lengths
+from lra_bench.cli.main import app, main
+from lra_bench.errors import UsageError
+
+TINY = ["--set", "architecture.dim=8", "--set", "architecture.ffn_dim=8", "--device", "cpu"]
+TINY += ["--batch-size", "2", "--cell-seconds", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lengths", "1k"], "1024,2048"),
+        (["--lengths", ","], "names no length"),
+        (["--models", "linfromer"], "linformer"),
+        (["--device", "tpu"], "Did you mean cpu"),
+        (["--set", "model.rank=3", "--models", "fnet"], "no option"),
+    ],
+)
+def test_what_can_not_be_is_a_usage_error(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["lra-bench", "bench", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_lengths_are_read():
+    assert parse_lengths("16, 8") == [16, 8]
+    with pytest.raises(UsageError):
+        parse_lengths("")
+
+
+def test_from_command_to_tables_list_and_show(tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions, "MACHINE_LOCK", tmp_path / "lock")
+    results, tables = tmp_path / "results", tmp_path / "tables.md"
+    given = ["bench", "--models", "fnet", "--lengths", "16", *TINY, "--results", str(results)]
+    done = CliRunner().invoke(app, [*given, "--forward-only", "--padded", "--markdown", str(tables)])
+    assert done.exit_code == 0, done.output
+    for part in ("Step time as a ratio to transformer", "fnet", "forward pass", "with masks", "Session:"):
+        assert part in done.output
+    assert "| fnet |" in tables.read_text()
+
+    (folder,) = results.glob("bench/*/*")
+    listed = json.loads(
+        CliRunner().invoke(app, ["list", "sessions", "--results", str(results), "--json"]).output
+    )
+    assert [(one["name"], one["mode"], one["complete"]) for one in listed] == [
+        (folder.name, "forward", "yes")
+    ]
+    shown = CliRunner().invoke(app, ["show", folder.name[:15], "--results", str(results)])
+    assert "Peak memory" in shown.output
+    rows = json.loads(
+        CliRunner().invoke(app, ["show", folder.name, "--results", str(results), "--json"]).output
+    )
+    assert {row["model"] for row in rows} == {"transformer", "fnet", "transformer_explicit"}
+    assert Path(tmp_path / "lock").exists() is False
