@@ -26,6 +26,7 @@ PRODUCT_SIZE = 512
 DOUBLE = (1.6, 2.5)
 """What twice the work may take, as a multiple."""
 SAMPLES = 15
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Check:
 def run_checks(device: str | torch.device = "cpu") -> list[Check]:
     """All checks that make sense on a device. Takes a few seconds; raises nothing where one fails."""
     device = torch.device(device)
-    checks = [check_sleep(), check_doubling(device)]
+    checks = [_persistent(check_sleep), _persistent(lambda: check_doubling(device))]
     if device.type == "cuda":
         checks.append(check_events(device))
     checks += [check_vectors(device), check_scores(device)]
@@ -156,7 +157,8 @@ def _memory_check(against: str, step: Callable[[], None], x: Tensor, expected: i
 
 class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.scaled_dot_product_attention(x, x, x)
+        mixed: Tensor = nn.functional.scaled_dot_product_attention(x, x, x)
+        return mixed
 
 
 class _Transform(nn.Module):
@@ -203,6 +205,16 @@ def check_flops() -> list[Check]:
             )
         )
     return checks
+
+
+def _persistent(check: Callable[[], Check]) -> Check:
+    """A fault of the timer is there every time; a disturbance is not."""
+    found = check()
+    for _ in range(ATTEMPTS - 1):
+        if found.status == "ok":
+            break
+        found = check()
+    return found
 
 
 def _timed(step: Callable[[], object], device: torch.device) -> StepTime:

@@ -72,9 +72,12 @@ def describe(session: Session) -> str:
     tokens = "half-full to full sequences with masks" if record.padded else "full sequences, no mask"
     compiled = " and ".join("compiled" if one else "eager" for one in record.compiled)
     wall = f"; {duration(record.wall_s)} in all" if record.wall_s is not None else "; not complete"
+    device = environment.get("device", {})
+    products = f", TF32 {'on' if device['tf32'] else 'off'}" if "tf32" in device else ""
+    untested = " (MPS is untested)" if device.get("type") == "mps" else ""
     return (
-        f"{record.device}, torch {environment['versions']['torch']}, {environment['threads']} threads; "
-        f"{record.precision}, {compiled}, activation checkpointing: {record.checkpointing}. "
+        f"{record.device}{untested}, torch {environment['versions']['torch']}, {environment['threads']} threads; "
+        f"{record.precision}{products}, {compiled}, activation checkpointing: {record.checkpointing}. "
         f"One {step} of {record.batch_size} x n random bytes ({tokens}); protocol {record.protocol}: "
         f"{shape.num_layers} layers, width {shape.dim}, {shape.num_heads} heads, feed-forward {shape.ffn_dim}"
         f"{_overrides(session)}. Session {record.session}{wall}."

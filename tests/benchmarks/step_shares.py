@@ -1,6 +1,6 @@
 """How much of a step is not the model, and how much of the model is not its mixers.
 
-    python tests/benchmarks/step_shares.py [--models transformer,linformer,local] [--lengths 1024,4096] [--pairs 9]
+    python tests/benchmarks/step_shares.py [--models transformer,local] [--lengths 1024,4096] [--pairs 9]
 
 Everything takes turns in one process, in an order that is reversed every time, on the staged batch of random
 bytes that `lra-bench bench` uses. Prints medians over the pairs, with their intervals:

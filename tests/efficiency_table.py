@@ -1,0 +1,61 @@
+"""Writes docs/EFFICIENCY.md from measuring sessions.
+
+    python tests/efficiency_table.py SHORT AGAIN LONG [--results results]
+
+SHORT and AGAIN are two sessions of one plan, whose spread is the repeatability; LONG reaches greater
+lengths. Each is named by the beginning of its id.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lra_bench.bench.records import Session, find_session
+from lra_bench.files import write_atomically
+from lra_bench.report.bench import session_markdown
+from lra_bench.report.repeatability import repeatability_markdown
+
+TARGET = Path(__file__).parents[1] / "docs" / "EFFICIENCY.md"
+INTRODUCTION = """\
+# How fast, how big, and from which length on does it pay?
+
+Written by `tests/efficiency_table.py` from the measuring sessions in `results/bench/`; not by hand.
+[MEASURING.md](MEASURING.md) says how they are taken and what can be compared. Below 1 is faster, or smaller,
+than fused softmax attention (`transformer`) in the same network on the same batch. No model was tuned for
+this machine, and speed says nothing about accuracy.
+
+A session is made again with its command:
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sessions", nargs=3, metavar="SESSION")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    given = parser.parse_args()
+    short, again, long = (find_session(given.results, name) for name in given.sessions)
+    write_atomically(TARGET, document(short, again, long))
+
+
+def document(short: Session, again: Session, long: Session) -> str:
+    """The whole page."""
+    commands = "\n".join(
+        f"- `{one.record.provenance['command'].removesuffix(' --new')}` (commit "
+        f"{one.record.provenance['commit'][:8]})"
+        for one in (short, long)
+    )
+    parts = [
+        INTRODUCTION + commands + "\n",
+        session_markdown(short),
+        "## The same command twice\n\n"
+        f"Session {short.record.session} and {again.record.session}, in fresh processes.\n\n"
+        + repeatability_markdown(short, again),
+        session_markdown(long),
+    ]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
