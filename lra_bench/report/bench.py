@@ -76,7 +76,8 @@ def describe(session: Session) -> str:
     products = f", TF32 {'on' if device['tf32'] else 'off'}" if "tf32" in device else ""
     untested = " (MPS is untested)" if device.get("type") == "mps" else ""
     return (
-        f"{record.device}{untested}, torch {environment['versions']['torch']}, {environment['threads']} threads; "
+        f"{record.device}{untested}, torch {environment['versions']['torch']}, "
+        f"{environment['threads']} threads; "
         f"{record.precision}{products}, {compiled}, activation checkpointing: {record.checkpointing}. "
         f"One {step} of {record.batch_size} x n random bytes ({tokens}); protocol {record.protocol}: "
         f"{shape.num_layers} layers, width {shape.dim}, {shape.num_heads} heads, feed-forward {shape.ffn_dim}"

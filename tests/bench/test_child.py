@@ -87,3 +87,16 @@ def test_predicted_memory_is_near_what_a_step_takes(model, mode):
     cell.warm_up(2, 0.1)
     measured = cell.memory()["peak_bytes"]
     assert predicted / 4 < measured < 2 * predicted, (measured, predicted)
+
+
+@pytest.mark.compiled
+def test_a_compiled_cell_has_its_compilation_apart():
+    eager, compiled = measured_cell("fnet"), measured_cell("fnet", compiled=True)
+    for cell in (eager, compiled):
+        cell.warm_up(3, 60.0)
+        cell.turn(5, 1)
+    found = compiled.result()
+    assert compiled.warm_up(3, 60.0)["backend"] == "compiled"
+    assert found["first_step_s"] > 20 * found["median_s"]
+    assert compiled.flops() == eager.flops()
+    assert compiled.memory()["state_bytes"] == eager.memory()["state_bytes"]

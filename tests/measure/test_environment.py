@@ -131,3 +131,18 @@ def test_busy_cores_reads_the_ticks_of_our_cores(monkeypatch: pytest.MonkeyPatch
     assert machine.busy_cores(0.0) == pytest.approx(20 / 40)
     monkeypatch.setattr(machine, "_read", lambda path: None)
     assert machine.busy_cores(0.0) is None
+
+
+def test_free_memory_is_the_least_that_machine_and_control_group_leave(monkeypatch):
+    files = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    2000 kB\nSwapFree: 5 kB\n"}
+    monkeypatch.setattr(machine, "_read", files.get)
+    assert machine.available_bytes() == 2000 * 1024
+    group = "/sys/fs/cgroup/memory"
+    files |= {f"{group}.max": "1000000", f"{group}.current": "700000"}
+    assert machine.available_bytes() == 300_000
+    files[f"{group}.stat"] = "anon 5\ninactive_file 100000\n"
+    assert machine.available_bytes() == 400_000, "file pages are given back"
+    files[f"{group}.max"] = "max"
+    assert machine.available_bytes() == 2000 * 1024
+    files.clear()
+    assert machine.available_bytes() is None
