@@ -182,10 +182,13 @@ def read_session(folder: Path) -> Session:
         DataError: a file is damaged, of another schema or has unknown keys; the message names it.
     """
     record = read_part(folder / "session.json", SessionRecord, _check_schema)
-    cells = [
-        read_part(path, BenchRecord, _check_schema) for path in sorted((folder / "cells").glob("*.json"))
-    ]
+    cells = [read_cell(path) for path in sorted((folder / "cells").glob("*.json"))]
     return Session(record=record, cells=cells, folder=folder)
+
+
+def read_cell(path: Path) -> BenchRecord:
+    """One cell; errors as for `read_session`."""
+    return read_part(path, BenchRecord, _check_schema)
 
 
 def session_folders(results: Path, pattern: str = "*/*") -> Iterator[Path]:

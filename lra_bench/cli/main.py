@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench import __version__
-from lra_bench.cli import bench, data, env, leaderboard, run, show, validate
+from lra_bench.cli import bench, data, env, leaderboard, plot, run, show, validate
 from lra_bench.cli import list as list_verb
 from lra_bench.errors import LraBenchError
 
@@ -45,6 +45,7 @@ app.command("list", epilog=list_verb.EXAMPLES)(list_verb.list_things)
 app.command("show", epilog=show.EXAMPLES)(show.show)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)
 app.command("leaderboard", epilog=leaderboard.EXAMPLES)(leaderboard.leaderboard)
+app.command("plot", epilog=plot.EXAMPLES)(plot.plot)
 app.add_typer(data.app, name="data")
 app.command("env", epilog=env.EXAMPLES)(env.env)
 

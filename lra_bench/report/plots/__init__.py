@@ -1,0 +1,1 @@
+"""Figures from records: one style, the same colour and marker for a model everywhere."""

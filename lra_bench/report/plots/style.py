@@ -1,0 +1,114 @@
+"""The look of all figures: a family has a colour, a model within it a marker and a dash pattern.
+
+Colours are those of Okabe and Ito, 'Color universal design' (2008), which people with the common kinds of
+colour blindness tell apart, an olive and two greys; markers tell models apart without any colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lra_bench import registry
+from lra_bench.errors import UsageError
+from lra_bench.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FAMILY_COLOURS = {
+    "exact": "#000000",
+    "sparse": "#0072b2",
+    "learned_sparse": "#56b4e9",
+    "low_rank": "#d55e00",
+    "kernel": "#e69f00",
+    "memory": "#009e73",
+    "layer": "#cc79a7",
+    "convolution": "#7a7a00",
+    "state_space": "#f0e442",
+    "control": "#9a9a9a",
+    "external": "#5a5a5a",
+}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
+DASHES = ("-", "--", "-.", ":")
+FORMATS = ("svg", "png")
+SETTINGS: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    # The same figure must be the same bytes: ids from a fixed salt, text as text.
+    "svg.hashsalt": "lra-bench",
+    "svg.fonttype": "none",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one model is drawn."""
+
+    colour: str
+    marker: str
+    dashes: str
+
+    def of_line(self) -> dict[str, str]:
+        """Arguments for `Axes.plot`."""
+        edge = "#8a8000" if self.colour == FAMILY_COLOURS["state_space"] else self.colour
+        return {
+            "color": edge,
+            "marker": self.marker,
+            "linestyle": self.dashes,
+            "markerfacecolor": self.colour,
+            "markeredgecolor": edge,
+        }
+
+
+def look_of(model: str) -> Look:
+    """The look of a registered model, by its family and its place within it; others share one colour."""
+    names = [entry.name for entry in registry.models]
+    if model not in names:
+        # Not by Python's hash, which differs between processes.
+        place = sum(model.encode())
+        return Look(FAMILY_COLOURS["external"], MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)])
+    family = registry.models.get(model).family
+    place = [entry.name for entry in registry.models if entry.family == family].index(model)
+    colour = FAMILY_COLOURS.get(family, FAMILY_COLOURS["external"])
+    return Look(colour, MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)])
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Within it, matplotlib draws in our style, without a display."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    with mpl.rc_context(SETTINGS):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes SVG or PNG, by the ending; the same figure gives the same bytes.
+
+    Raises:
+        UsageError: another ending.
+    """
+    ending = path.suffix.removeprefix(".")
+    if ending not in FORMATS:
+        raise UsageError(
+            f"{path}: figures are written as {' or '.join(FORMATS)}; choose one of these endings."
+        )
+    metadata = {"Date": None} if ending == "svg" else {"Software": None}
+    with styled(), atomic_path(path) as temporary, temporary.open("wb") as file:
+        figure.savefig(file, format=ending, metadata=metadata, bbox_inches="tight")

@@ -1,0 +1,63 @@
+"""Figures: the same bytes for the same records, a look of its own for every model, nothing left out."""
+
+import pytest
+from synthetic_session import cell, session
+
+from lra_bench.errors import UsageError
+from lra_bench.registry import models
+from lra_bench.report.plots.growth import growth_figure, value_of
+from lra_bench.report.plots.style import FAMILY_COLOURS, look_of, save
+
+
+@pytest.fixture
+def small():
+    cells = []
+    for n in (1024, 2048, 4096):
+        cells.append(cell("transformer", n, own_s=1e-6 * n**2, peak_bytes=n * 1000))
+        cells.append(cell("linformer", n, own_s=1e-3 * n, reference_s=1.0, peak_bytes=n * 500))
+        lost = n == 4096
+        cells.append(
+            cell("transformer_explicit", n, status="oom")
+            if lost
+            else cell("transformer_explicit", n, own_s=1e-5 * n**2, reference_s=1.0, peak_bytes=n * n)
+        )
+    # The tests' factory calls every family exact.
+    families = {entry.name: entry.family for entry in models}
+    return session([one.model_copy(update={"family": families[one.model]}) for one in cells])
+
+
+@pytest.mark.parametrize("quantity", ["time", "memory"])
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_same_records_give_the_same_bytes(small, quantity, ending, tmp_path):
+    paths = [tmp_path / f"{number}.{ending}" for number in (1, 2)]
+    for path in paths:
+        save(growth_figure(small, quantity), path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert len(paths[0].read_bytes()) > 5_000
+
+
+def test_a_figure_names_its_models_and_how_they_were_measured(small, tmp_path):
+    save(growth_figure(small, "time"), tmp_path / "one.svg")
+    text = (tmp_path / "one.svg").read_text("utf-8")
+    for part in ("linformer", "transformer_explicit", "low rank", "cpu-test-2c-8g", "fp32", "batch 4"):
+        assert part in text
+
+
+def test_lines_are_the_records_numbers(small):
+    figure = growth_figure(small, "time")
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
+    assert lines["linformer"].get_xydata().tolist() == [[n, 1e-3 * n] for n in (1024, 2048, 4096)]
+    assert len(lines["transformer_explicit"].get_xydata()) == 2, "what did not fit has no point"
+    assert value_of(small.find("transformer_explicit", 4096, False), "time") is None
+
+
+def test_every_model_has_a_look_of_its_own():
+    looks = {entry.name: look_of(entry.name) for entry in models}
+    assert len(set(looks.values())) == len(looks)
+    assert {entry.family for entry in models} <= set(FAMILY_COLOURS)
+    assert look_of("somebody:Else") == look_of("somebody:Else")
+
+
+def test_other_formats_are_refused(small, tmp_path):
+    with pytest.raises(UsageError, match="svg or png"):
+        save(growth_figure(small, "time"), tmp_path / "one.pdf")
