@@ -25,6 +25,8 @@ LENGTHS = (1024, 2048, 3072, 4096)
 """Of the 2020 paper's efficiency table."""
 GROUP_SIZE = 5
 """Cells that take turns beside their reference. Few, so that a round is short against the machine's drift."""
+CPU_BATCH_SIZE = 4
+"""By default on a CPU, where the protocol's batch would take hours."""
 NETWORKS = ("mixer", "encoder")
 
 
@@ -142,7 +144,7 @@ def resolve_plan(
         models: names, globs or dotted paths; all networks that are no controls by default. `transformer` and
             `transformer_explicit` are always there: ratios need them.
         protocol: whose architecture and optimiser for `text` every model gets.
-        batch_size: the protocol's by default.
+        batch_size: the protocol's by default, but 4 on a CPU.
         assignments: dotted keys under a section of the protocol, or under `model` for all models named.
         cell_seconds: how long a cell may be timed; at least five turns are taken in any case.
         timeout_s: how long any single answer of a cell may take before it ends as `timeout`.
@@ -157,6 +159,9 @@ def resolve_plan(
     require(group_size >= 1, "group_size", group_size, "at least 1")
     loaded = protocols.load(protocol) if isinstance(protocol, str) else protocol
     given = dict(assignments or {})
+    device, slug = resolve_device(device)
+    if batch_size is None and device == "cpu" and "budget.batch_size" not in given:
+        batch_size = CPU_BATCH_SIZE
     if batch_size is not None:
         given["budget.batch_size"] = batch_size
     own = {key.removeprefix("model."): value for key, value in given.items() if key.startswith("model.")}
@@ -179,7 +184,6 @@ def resolve_plan(
         defaults = resolve_model_options(entry, {}, reserved_arguments(entry))
         options[name] = resolve_model_options(entry, mine, reserved_arguments(entry))
         changed[name] = {key: value for key, value in options[name].items() if defaults.get(key) != value}
-    device, slug = resolve_device(device)
     return Plan(
         models=everyone,
         options=options,

@@ -50,7 +50,7 @@ def test_options_reach_the_models_that_were_named_and_not_what_they_are_compared
     assert plan.changed_options["linformer"] == {"rank": 7}
     assert plan.changed_options["transformer"] == {}
     assert plan.settings.architecture.dim == 32
-    assert plan.overrides == {"architecture.dim": 32}
+    assert plan.overrides == {"architecture.dim": 32, "budget.batch_size": 4}
     with pytest.raises(UsageError, match="keep their defaults"):
         plan_of(["transformer"], [32], assignments={"model.rank": 7})
     with pytest.raises(UsageError, match="fnet has no option 'rank'"):
@@ -72,6 +72,13 @@ def test_options_reach_the_models_that_were_named_and_not_what_they_are_compared
 def test_what_can_not_be_is_refused(changes, message):
     with pytest.raises(UsageError, match=message):
         plan_of(["fnet"], [32], **changes)
+
+
+def test_the_batch_is_small_on_a_cpu_unless_asked_for():
+    assert plan_of(["fnet"], [32]).settings.budget.batch_size == 4
+    assert plan_of(["fnet"], [32], batch_size=7).settings.budget.batch_size == 7
+    asked = plan_of(["fnet"], [32], assignments={"budget.batch_size": 9})
+    assert asked.settings.budget.batch_size == 9
 
 
 def test_lengths_are_checked():
