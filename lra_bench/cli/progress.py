@@ -23,15 +23,14 @@ PHASES = {
 }
 
 
-class RunReporter:
-    """Turns the events of a run into bars or lines on `stream`. Call it with each event."""
+class Reporter:
+    """Turns events into bars or lines on `stream`. Call it with each event; use it as a context."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.live = stream.isatty()
         self.bar: tqdm[Any] | None = None
         self.label = ""
-        self.title = ""
         self.last_line = 0.0
 
     def __enter__(self) -> Self:
@@ -44,6 +43,26 @@ class RunReporter:
         trace: TracebackType | None,
     ) -> None:
         self._close()
+
+    def _line(self, text: str) -> None:
+        line = f"{self.label}: {text}" if self.label else text
+        if self.live:
+            tqdm.write(line, file=self.stream)
+        else:
+            print(line, file=self.stream, flush=True)
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class RunReporter(Reporter):
+    """Of a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.title = ""
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         handler = getattr(self, f"_on_{event['event']}", None)
@@ -105,46 +124,16 @@ class RunReporter:
             self.last_line = now
             self._line(f"{what} {done:,} of {total:,}" + (f", {text}" if text else ""))
 
-    def _line(self, text: str) -> None:
-        line = f"{self.label}: {text}" if self.label else text
-        if self.live:
-            tqdm.write(line, file=self.stream)
-        else:
-            print(line, file=self.stream, flush=True)
 
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
-class SessionReporter:
-    """The same for a measuring session: cells done, what is being measured, and the time left."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.live = stream.isatty()
-        self.bar: tqdm[Any] | None = None
-        self.last_line = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.bar is not None:
-            self.bar.close()
+class SessionReporter(Reporter):
+    """Of a measuring session: cells done, what is being measured, and the time left."""
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "finished":
-            print(f"{event['session']} is complete; showing it (--new measures again)", file=self.stream)
+            self._line(f"{event['session']} is complete; showing it (--new measures again)")
             return
         if event["event"] == "wait":
-            print("Another session measures on this machine; waiting for it", file=self.stream)
+            self._line("Another session measures on this machine; waiting for it")
             return
         name = f"{event['model']} {event['length']:,}" + (" compiled" if event["compiled"] else "")
         left = "" if event["left_s"] is None else f", {roughly(event['left_s'])} left"
@@ -159,9 +148,3 @@ class SessionReporter:
         elif time.monotonic() - self.last_line > PLAIN_INTERVAL_S:
             self.last_line = time.monotonic()
             self._line(f"{event['done']} of {event['total']} cells, {name}: {event['what']}{left}")
-
-    def _line(self, text: str) -> None:
-        if self.live:
-            tqdm.write(text, file=self.stream)
-        else:
-            print(text, file=self.stream, flush=True)
