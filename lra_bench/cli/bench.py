@@ -46,7 +46,7 @@ def bench(
     timeout: Annotated[float, typer.Option(help="Seconds for one answer before a cell ends as T/O.")] = 600.0,
     results: Annotated[Path, typer.Option(help="Folder for records.")] = Path("results"),
     new: Annotated[bool, typer.Option("--new", help="Measure again what is complete.")] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Also write the tables to this file.")] = None,
+    tables: Annotated[Path | None, typer.Option(help="Also write the tables: .md, .tex or .csv.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object per cell on stdout.")] = False,
 ) -> None:
     """Measure models side by side: how fast, how big, and from which length on does it pay?"""
@@ -55,11 +55,12 @@ def bench(
     from lra_bench.bench.session import run_session
     from lra_bench.cell import parse_assignments
     from lra_bench.cli.progress import SessionReporter
-    from lra_bench.files import write_atomically
     from lra_bench.measure.environment import command_line
-    from lra_bench.report.bench import print_session, session_markdown
+    from lra_bench.report.bench import check_ending, print_session, write_tables
     from lra_bench.report.terminal import console
 
+    if tables is not None:
+        check_ending(tables)
     plan = resolve_plan(
         split_names(models) if models is not None else None,
         parse_lengths(lengths),
@@ -76,8 +77,8 @@ def bench(
     )
     with SessionReporter(sys.stderr) as reporter:
         session = run_session(plan, results, new=new, command=command_line(), on_event=reporter)
-    if markdown is not None:
-        write_atomically(markdown, session_markdown(session))
+    if tables is not None:
+        write_tables(session, tables)
     if as_json:
         print(json.dumps(efficiency_rows(session), indent=1))
     else:

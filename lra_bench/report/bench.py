@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lra_bench.bench.analysis import (
@@ -12,30 +12,25 @@ from lra_bench.bench.analysis import (
     flops_ratio,
     longest_that_fits,
     primary_cells,
+    session_frame,
     time_ratio,
 )
 from lra_bench.bench.break_even import break_even
 from lra_bench.bench.growth import CostGrowth, growth_of
 from lra_bench.bench.records import REFERENCE, BenchRecord, Session
+from lra_bench.errors import UsageError
+from lra_bench.files import write_atomically
 from lra_bench.report.leaderboard import NOT_RUN, PARAMETER_MARK, REASONS
-from lra_bench.report.markdown import markdown_table
 from lra_bench.report.numbers import binary_bytes, duration, si
 from lra_bench.report.published import PublishedCost, published_costs
+from lra_bench.report.table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+ENDINGS = (".md", ".tex", ".csv")
 NOISY = "*"
 UNSURE = "?"
-
-
-@dataclass(frozen=True)
-class SessionTable:
-    """One table: what it shows in a sentence, and its rows of equal keys."""
-
-    title: str
-    note: str
-    rows: list[dict[str, str]]
 
 
 def print_session(out: Console, session: Session) -> None:
@@ -55,13 +50,38 @@ def print_session(out: Console, session: Session) -> None:
 
 def session_markdown(session: Session, *, level: int = 2) -> str:
     """The same as Markdown, with headings of `level` and below."""
-    heading = "#" * level
-    parts = [f"{heading} Measuring session {session.record.session}", describe(session)]
-    for table in [*session_tables(session), *published_tables(session)]:
-        body = markdown_table(list(table.rows[0]), [list(row.values()) for row in table.rows])
-        parts += [f"{heading}# {table.title}", table.note, body]
+    parts = [f"{'#' * level} Measuring session {session.record.session}", describe(session)]
+    parts += [table.markdown(level + 1) for table in (*session_tables(session), *published_tables(session))]
     parts += [f"- {warning}" for warning in warnings(session)]
     return "\n\n".join(parts) + "\n"
+
+
+def session_latex(session: Session) -> str:
+    """The same as LaTeX tables, ready to paste."""
+    tables = [table.latex() for table in (*session_tables(session), *published_tables(session))]
+    comment = f"% Measuring session {session.record.session}: {describe(session)}"
+    return "\n\n".join([comment, *tables]) + "\n"
+
+
+def write_tables(session: Session, path: Path) -> None:
+    """As Markdown, LaTeX or, one line per cell, CSV: by the ending.
+
+    Raises:
+        UsageError: another ending.
+    """
+    writers: dict[str, Callable[[Session], str]] = {
+        ".md": session_markdown,
+        ".tex": session_latex,
+        ".csv": lambda one: session_frame(one).to_csv(index=False, lineterminator="\n"),
+    }
+    check_ending(path)
+    write_atomically(path, writers[path.suffix](session))
+
+
+def check_ending(path: Path) -> None:
+    """Raises UsageError for a file that `write_tables` can't write."""
+    if path.suffix not in ENDINGS:
+        raise UsageError(f"{path}: tables are written as {', '.join(ENDINGS)}; choose one of these endings.")
 
 
 def describe(session: Session) -> str:
@@ -85,7 +105,7 @@ def describe(session: Session) -> str:
     )
 
 
-def session_tables(session: Session) -> Iterator[SessionTable]:
+def session_tables(session: Session) -> Iterator[Table]:
     """Time, memory and FLOPs by length; growth and break-even; what every model got. Eager, then compiled."""
     for compiled in session.record.compiled:
         mark = " (compiled)" if compiled else ""
@@ -152,7 +172,7 @@ def _by_length(
     title: str,
     note: str,
     show: Callable[[Session, BenchRecord], str | None],
-) -> SessionTable:
+) -> Table:
     rows = []
     for label in session.labels:
         row = {"model": label}
@@ -160,7 +180,7 @@ def _by_length(
             cell = session.find(label, length, compiled)
             row[f"{length:,}"] = _shown(session, cell, show)
         rows.append(row)
-    return SessionTable(title, note, rows)
+    return Table(title, note, rows)
 
 
 def _shown(
@@ -196,7 +216,7 @@ def _flops_cell(session: Session, cell: BenchRecord) -> str | None:
     return si(cell.flops.step) + (f" ({ratio:.2f})" if ratio is not None else "") + reached
 
 
-def _growth_table(session: Session, compiled: bool, mark: str) -> SessionTable:
+def _growth_table(session: Session, compiled: bool, mark: str) -> Table:
     rows = []
     for label in session.labels:
         time, size = (growth_of(session, label, compiled, what) for what in ("time", "bytes"))
@@ -211,7 +231,7 @@ def _growth_table(session: Session, compiled: bool, mark: str) -> SessionTable:
                 "R2 of it": _r2(size),
             }
         )
-    return SessionTable(
+    return Table(
         f"Growth{mark}",
         "Exponents between the two longest lengths, that of time with a 95 % interval; bytes are what a step "
         "adds to the resident state. R2 is of a + b n + c g(n), g the card's claim, from four lengths on.",
@@ -219,7 +239,7 @@ def _growth_table(session: Session, compiled: bool, mark: str) -> SessionTable:
     )
 
 
-def _break_even_table(session: Session, compiled: bool, mark: str) -> SessionTable:
+def _break_even_table(session: Session, compiled: bool, mark: str) -> Table:
     rows = []
     for label in session.labels:
         longest, why = longest_that_fits(session, label, compiled)
@@ -233,7 +253,7 @@ def _break_even_table(session: Session, compiled: bool, mark: str) -> SessionTab
             }
         )
     lengths = session.record.lengths
-    return SessionTable(
+    return Table(
         f"The length from which a model pays{mark}",
         f"Where it falls below {REFERENCE} and stays there up to {lengths[-1]:,} tokens, interpolated "
         f"between two lengths that were measured; `<= {lengths[0]:,}` already at the shortest. `{UNSURE}` "
@@ -242,7 +262,7 @@ def _break_even_table(session: Session, compiled: bool, mark: str) -> SessionTab
     )
 
 
-def _fairness_table(session: Session, compiled: bool, mark: str) -> SessionTable:
+def _fairness_table(session: Session, compiled: bool, mark: str) -> Table:
     record = session.record
     rows = []
     for label in session.labels:
@@ -271,7 +291,7 @@ def _fairness_table(session: Session, compiled: bool, mark: str) -> SessionTable
             }
         )
     shape = record.settings.architecture
-    return SessionTable(
+    return Table(
         f"What every model got{mark}",
         f"The same for all: {record.precision}, {'compiled' if compiled else 'not compiled'}, checkpointing "
         f"{record.checkpointing}, batch {record.batch_size}, {shape.num_layers} layers, width {shape.dim}, "
@@ -281,7 +301,7 @@ def _fairness_table(session: Session, compiled: bool, mark: str) -> SessionTable
     )
 
 
-def published_tables(session: Session) -> Iterator[SessionTable]:
+def published_tables(session: Session) -> Iterator[Table]:
     """Ours beside the published efficiency table, both as ratios to the Transformer of their own table."""
     costs = published_costs()
     by_key = {(cost.model, cost.metric, cost.length): cost for cost in costs}
@@ -303,7 +323,7 @@ def published_tables(session: Session) -> Iterator[SessionTable]:
             if name != REFERENCE
         ]
         first = costs[0]
-        yield SessionTable(
+        yield Table(
             f"{title} beside the published table, as ratios to the Transformer",
             f"Ours, then theirs ({first.source}: {first.setting}). What differs: {first.differs_from_ours}. "
             f"`{UNSURE}` marks cells of theirs that are suspicious.",

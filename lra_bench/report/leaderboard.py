@@ -13,8 +13,8 @@ from typing import NamedTuple
 from scipy import special
 
 from lra_bench.records import RunRecord, Score
-from lra_bench.report.markdown import markdown_table
 from lra_bench.report.numbers import binary_bytes, interval, percent, si
+from lra_bench.report.table import markdown_table
 from lra_bench.stats import interval_over_seeds, wilson_interval
 
 REASONS = {

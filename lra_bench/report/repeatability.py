@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lra_bench.bench.analysis import repeats
 from lra_bench.bench.records import Session
 from lra_bench.errors import UsageError
-from lra_bench.report.markdown import markdown_table
+from lra_bench.report.table import markdown_table
 
 CLOSE = 0.05
 

@@ -21,6 +21,7 @@ TINY += ["--batch-size", "2", "--cell-seconds", "0.1"]
         (["--lengths", "1k"], "1024,2048"),
         (["--lengths", ","], "names no length"),
         (["--models", "linfromer"], "linformer"),
+        (["--tables", "one.html"], ".md, .tex, .csv"),
         (["--device", "tpu"], "Did you mean cpu"),
         (["--set", "model.rank=3", "--models", "fnet"], "no option"),
     ],
@@ -43,7 +44,7 @@ def test_from_command_to_tables_list_and_show(tmp_path, monkeypatch):
     monkeypatch.setattr(sessions, "MACHINE_LOCK", tmp_path / "lock")
     results, tables = tmp_path / "results", tmp_path / "tables.md"
     given = ["bench", "--models", "fnet", "--lengths", "16", *TINY, "--results", str(results)]
-    done = CliRunner().invoke(app, [*given, "--forward-only", "--padded", "--markdown", str(tables)])
+    done = CliRunner().invoke(app, [*given, "--forward-only", "--padded", "--tables", str(tables)])
     assert done.exit_code == 0, done.output
     for part in ("Step time as a ratio to transformer", "fnet", "forward pass", "with masks", "Session:"):
         assert part in done.output
