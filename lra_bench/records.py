@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lra_bench.errors import DataError, UsageError
@@ -308,12 +309,16 @@ def record_files(results: Path) -> Iterator[Path]:
 
 
 def load_records(
-    results: str | Path | Sequence[str | Path] = "results", *, faults: list[DataError] | None = None
+    results: str | Path | Sequence[str | Path] = "results",
+    *,
+    faults: list[DataError] | None = None,
+    paths: dict[str, Path] | None = None,
 ) -> list[RunRecord]:
     """All valid records below one or several results folders.
 
     Args:
         faults: collects the errors of damaged files; without it the first one is raised.
+        paths: collects where each record lies, by run id.
     """
     folders = [results] if isinstance(results, str | Path) else list(results)
     records: dict[str, RunRecord] = {}
@@ -326,7 +331,10 @@ def load_records(
                     raise
                 faults.append(error)
             else:
-                records.setdefault(record.run_id, record)
+                if record.run_id not in records:
+                    records[record.run_id] = record
+                    if paths is not None:
+                        paths[record.run_id] = path
     return list(records.values())
 
 
@@ -346,6 +354,22 @@ def write_predictions(path: Path, best: np.ndarray, last: np.ndarray, labels: np
         np.savez_compressed(
             file, best=best.astype(np.uint8), last=last.astype(np.uint8), labels=labels.astype(np.uint8)
         )
+
+
+def read_correct(path: Path, record: RunRecord) -> NDArray[np.bool_] | None:
+    """(test examples,), True where the best-validation weights were right; None without score or predictions.
+
+    Args:
+        path: of the record, beside which its predictions lie.
+    """
+    if record.accuracy is None:
+        return None
+    beside = path.with_name(record.accuracy.predictions_file)
+    if not beside.exists():
+        return None
+    found = read_predictions(beside)
+    correct: NDArray[np.bool_] = found["best"] == found["labels"]
+    return correct
 
 
 def read_predictions(path: Path) -> dict[str, np.ndarray]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lra_bench.records import RunRecord
 
 EXAMPLES = """\b
 Examples:
@@ -28,7 +34,7 @@ def leaderboard(
     """Print and write one table per protocol and device."""
     from lra_bench.errors import DataError, UsageError
     from lra_bench.files import write_atomically
-    from lra_bench.records import load_records
+    from lra_bench.records import load_records, read_correct
     from lra_bench.report.leaderboard import leaderboard as build
     from lra_bench.report.terminal import console, print_boards
 
@@ -37,7 +43,17 @@ def leaderboard(
         if not folder.is_dir():
             raise UsageError(f"--results {folder}: no such folder. Run a cell first, or name another.")
     faults: list[DataError] = []
-    board = build(load_records(folders, faults=faults))
+    paths: dict[str, Path] = {}
+    records = load_records(folders, faults=faults, paths=paths)
+
+    def correctness(record: RunRecord) -> NDArray[np.bool_] | None:
+        try:
+            return read_correct(paths[record.run_id], record)
+        except DataError as error:
+            faults.append(error)
+            return None
+
+    board = build(records, correctness=correctness)
     path = out or folders[0] / "LEADERBOARD.md"
     text = board.markdown()
     if check:

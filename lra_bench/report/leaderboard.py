@@ -6,12 +6,15 @@ Same records, same bytes: nothing here depends on the clock, the machine or the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
+from lra_bench.comparison import compare, letters
 from lra_bench.records import RunRecord, Score
 from lra_bench.report.numbers import binary_bytes, interval, percent, si
 from lra_bench.report.table import markdown_table
@@ -26,11 +29,15 @@ REASONS = {
 }
 NOT_RUN = "-"
 PARAMETER_MARK = 1.10
+MIN_SEEDS = 2
+"""Of a model that is compared with others: a single run says nothing about the next one."""
 LEGEND = (
     "Accuracy in per cent with its 95 % interval; n is the number of seeds. `-` not run, `OOM` out of "
     "memory, `T/O` time limit, `NaN` diverged, `n/a` not defined, `speed only` measured without training. "
     "`(c)` not distinguishable from chance, `(k)` not above the task's best control, "
     "`(?)` no control beside it. "
+    "Models of a column that share a small letter can't be told apart (paired bootstrap over seeds and "
+    "examples, corrected by Holm for all pairs, 5 %); only models with two seeds or more are compared. "
     f"Parameters are relative to the Transformer's without embeddings; `!` above {PARAMETER_MARK:.2f}. "
     "Controls stand first."
 )
@@ -105,8 +112,14 @@ class Leaderboard:
         return "\n\n".join([head, LEGEND, *(board.markdown() for board in self.boards)]) + "\n"
 
 
-def leaderboard(records: Sequence[RunRecord]) -> Leaderboard:
+Correctness = Callable[[RunRecord], "NDArray[np.bool_] | None"]
+"""Which test examples a run had right; None where that is not known."""
+
+
+def leaderboard(records: Sequence[RunRecord], *, correctness: Correctness = lambda _: None) -> Leaderboard:
     """Boards in the order of device, protocol and what was changed of it.
+
+    correctness: where it is known, models of a column are compared example by example.
 
     A protocol that was changed in place would show as two boards, each with its hash. Controls train
     under a section of their own, so they stand in every board of their protocol, device and data.
@@ -125,7 +138,7 @@ def leaderboard(records: Sequence[RunRecord]) -> Leaderboard:
             for other, members in groups.items():
                 if _home(other) == _home(group):
                     members.append(record)
-    return Leaderboard([_board(group, groups[group]) for group in sorted(groups)])
+    return Leaderboard([_board(group, groups[group], correctness) for group in sorted(groups)])
 
 
 def summarise(scores: Sequence[Score]) -> Summary:
@@ -163,18 +176,24 @@ def _home(group: Group) -> tuple[str, ...]:
     return group.device, group.protocol, group.sha256, group.data_changes
 
 
-def _board(group: Group, records: list[RunRecord]) -> Board:
+def _board(group: Group, records: list[RunRecord], correctness: Correctness) -> Board:
     columns = _task_columns(records)
     by_model: dict[str, list[RunRecord]] = {}
     for record in records:
         by_model.setdefault(_label(record), []).append(record)
     order = sorted(by_model, key=lambda label: _order(by_model[label][0], label))
+    groups = {
+        name: _tie_letters([r for r in records if _column(r, columns) == name], correctness)
+        for name in columns.values()
+    }
     rows = []
     for label in order:
         runs = by_model[label]
         first = runs[0]
         cells = [label, first.model.family, _ratio(runs)]
-        cells += [_score_cell([r for r in runs if _column(r, columns) == name]) for name in columns.values()]
+        for name in columns.values():
+            cell = _score_cell([r for r in runs if _column(r, columns) == name])
+            cells.append(" ".join(filter(None, [cell, groups[name].get(label)])))
         rows.append(Row(cells, first.model.control))
     title = f"{group.protocol} on {group.device}, {group.precision}{', compiled' if group.compiled else ''}"
     notes = [f"Protocol {group.protocol} `{group.sha256[:12]}`."]
@@ -195,6 +214,20 @@ def _board(group: Group, records: list[RunRecord]) -> Board:
         [_detail(record, _label(record)) for label in order for record in by_model[label]],
         notes,
     )
+
+
+def _tie_letters(records: Iterable[RunRecord], correctness: Correctness) -> dict[str, str]:
+    """Letters of one column by label, the best model first; {} where fewer than two can be compared."""
+    found: dict[str, list[NDArray[np.bool_]]] = {}
+    for record in records:
+        correct = correctness(record) if record.status == "ok" and not record.model.control else None
+        if correct is not None:
+            found.setdefault(_label(record), []).append(correct)
+    several = {label: np.stack(seeds) for label, seeds in found.items() if len(seeds) >= MIN_SEEDS}
+    if len(several) < 2:
+        return {}
+    best_first = sorted(several, key=lambda label: (-several[label].mean(), label))
+    return letters(best_first, compare({label: several[label] for label in best_first}))
 
 
 def _task_columns(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:

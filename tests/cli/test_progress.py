@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lra_bench.cli.progress import RunReporter
+from lra_bench.cli.progress import RunReporter, SessionReporter
 
 
 class Terminal(io.StringIO):
@@ -74,3 +74,35 @@ def test_events_it_does_not_know_are_ignored() -> None:
     stream = io.StringIO()
     RunReporter(stream)({"event": "something new"})
     assert stream.getvalue() == ""
+
+
+def session_event(**changes: Any) -> dict[str, Any]:
+    event = {"event": "cell", "done": 3, "total": 9, "model": "fnet", "length": 1024, "compiled": True}
+    return {**event, "what": "round 2", "reason": None, "left_s": 75.0, **changes}
+
+
+def test_a_session_says_what_it_measures_and_how_long_it_will_take() -> None:
+    stream = io.StringIO()
+    with SessionReporter(stream) as reporter:
+        reporter(session_event())
+        reporter(session_event(what="round 3"))  # too soon for another line
+        reporter(session_event(what="oom", reason="it is too big"))
+        reporter({"event": "wait"})
+        reporter({"event": "finished", "session": "20260101"})
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "3 of 9 cells, fnet 1,024 compiled: round 2, about 1 min 15 s left"
+    assert lines[1] == "fnet 1,024 compiled: oom (it is too big)"
+    assert "waiting" in lines[2]
+    assert "--new" in lines[3]
+    assert len(lines) == 4
+
+
+def test_a_session_on_a_terminal_moves_one_bar() -> None:
+    stream = Terminal()
+    with SessionReporter(stream) as reporter:
+        for done in (0, 4, 9):
+            reporter(session_event(done=done))
+            assert reporter.bar is not None
+            assert (reporter.bar.n, reporter.bar.total) == (done, 9)
+    assert reporter.bar is None
+    assert "fnet 1,024 compiled: round 2" in stream.getvalue()

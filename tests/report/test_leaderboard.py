@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from harness import toy_cell, work
 
-from lra_bench.records import RunRecord, Score
+from lra_bench.records import RunRecord, Score, read_correct, write_predictions
 from lra_bench.report.leaderboard import Leaderboard, leaderboard, summarise
 
 
@@ -153,3 +155,31 @@ def test_summary_over_seeds_by_hand() -> None:
     # sd 0.1, t(0.975, 2) = 4.30265; examples: 1.96 sqrt(.25 / 2000) = 0.021913
     half = ((4.30265 * 0.1 / 3**0.5) ** 2 + 0.021913**2) ** 0.5
     assert (three.mean, three.low, three.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=1e-5)
+
+
+def test_models_of_a_column_that_can_not_be_told_apart_share_a_letter(base: RunRecord) -> None:
+    levels = {"best": 0.9, "second": 0.88, "last": 0.5}
+    records, known = [], {}
+    for name, level in levels.items():
+        for seed in range(3):
+            record = variant(base, f"{name}{seed}", model__name=name, seed=seed, accuracy=level)
+            records.append(record)
+            known[record.run_id] = np.random.default_rng([seed, len(name)]).random(500) < level
+    records.append(variant(base, "alone", model__name="alone"))
+    known["alone"] = np.ones(500, dtype=bool)
+    board = leaderboard(records, correctness=lambda record: known[record.run_id])
+    ends = {name: row(board, name)[3].split()[-1] for name in (*levels, "alone")}
+    assert (ends["best"], ends["second"], ends["last"]) == ("a", "a", "b")
+    assert ends["alone"] not in {"a", "b"}, "one seed is compared with nobody"
+    assert row(leaderboard(records), "best")[3].endswith("n=3) (?)"), "nothing known, nothing compared"
+
+
+def test_correctness_is_read_from_beside_the_record(tmp_path: Path, base: RunRecord) -> None:
+    path = tmp_path / "one.json"
+    assert read_correct(path, base) is None, "no predictions there"
+    assert base.accuracy is not None
+    best, labels = np.array([1, 0, 2]), np.array([1, 1, 2])
+    write_predictions(tmp_path / base.accuracy.predictions_file, best, best, labels)
+    found = read_correct(path, base)
+    assert found is not None
+    assert found.tolist() == [True, False, True]

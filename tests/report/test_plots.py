@@ -2,7 +2,10 @@
 
 import pytest
 from synthetic_session import cell, session
+from typer.testing import CliRunner
 
+from lra_bench.bench.records import write_cell, write_session
+from lra_bench.cli.main import app
 from lra_bench.errors import UsageError
 from lra_bench.registry import models
 from lra_bench.report.plots.growth import growth_figure, value_of
@@ -61,3 +64,14 @@ def test_every_model_has_a_look_of_its_own():
 def test_other_formats_are_refused(small, tmp_path):
     with pytest.raises(UsageError, match="svg or png"):
         save(growth_figure(small, "time"), tmp_path / "one.pdf")
+
+
+def test_the_command_writes_the_figure_of_a_session(small, tmp_path):
+    folder = tmp_path / "bench" / "cpu-test-2c-8g" / small.record.session
+    write_session(folder, small.record)
+    for number, one in enumerate(small.cells):
+        write_cell(folder / "cells" / f"{number}.json", one)
+    given = ["plot", "growth", small.record.session[:8], "--results", str(tmp_path), "--quantity", "memory"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "plots" / "growth_memory.svg").read_text("utf-8").startswith("<?xml")
