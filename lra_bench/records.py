@@ -52,11 +52,15 @@ class Score(Part):
     """
 
     step: int
+    """Training step of the weights that were scored."""
     accuracy: float
     correct: int
+    """Examples, or labelled tokens, answered rightly."""
     n: int
+    """Out of how many."""
     interval: tuple[float, float]
     loss: float
+    """Mean cross-entropy in nats."""
 
 
 class CurvePoint(Part):
@@ -64,32 +68,44 @@ class CurvePoint(Part):
 
     step: int
     train_loss: float
+    """Mean over the steps since the point before."""
     validation_accuracy: float
     validation_loss: float
     elapsed_s: float
+    """Seconds of training so far."""
 
 
 class Accuracy(Part):
     """Scores of a trained cell. The headline is `best`: the test score of the best-validation checkpoint."""
 
     best: Score
+    """On the test set, with the weights of the best validation score."""
     last: Score
+    """On the test set, with the last weights."""
     validation: Score
+    """The best validation score."""
     train: Score
+    """On training examples, with the same weights: the gap to `best` is generalisation."""
     curve: list[CurvePoint]
     target_accuracy: float | None
+    """Validation accuracy whose reaching is timed, where the protocol sets one."""
     steps_to_target: int | None
     seconds_to_target: float | None
     train_s: float
+    """Seconds of training, validation included."""
     predictions_file: str
+    """Name of the file beside the record with each test example's prediction."""
 
 
 class ParameterCount(Part):
     """Parameters in three parts. Position tables hide differences between mixers, so they are apart."""
 
     embedding: int
+    """Token and position tables."""
     length_dependent: int
+    """Of the mixers: those whose number follows the longest length."""
     core: int
+    """All others."""
 
     @property
     def total(self) -> int:
@@ -97,18 +113,23 @@ class ParameterCount(Part):
 
 
 class ModelPart(Part):
+    """What was run: a registered model, or somebody's own, with its options."""
+
     name: str
     family: str
     kind: str = ""
     """mixer, encoder, classifier or estimator; the last is fitted and not trained."""
     options: dict[str, Any]
+    """All of the variant's own, resolved."""
     changed_options: dict[str, Any]
     """Those that differ from the card's defaults."""
     parameters: ParameterCount
     ratio: float | None
     """Parameters without embeddings relative to the Transformer's under the same settings."""
     ratio_without_length_dependent: float | None
+    """The same, with core parameters alone."""
     control: bool
+    """A trivial method that others have to beat."""
 
 
 class SplitPart(Part):
@@ -119,12 +140,18 @@ class SplitPart(Part):
 
 
 class TaskPart(Part):
+    """What it was run on, and what is known of the data."""
+
     name: str
     dataset: str
+    """Which data these are; generated and released ones never share a name."""
     variant: str
+    """The options in force, readable."""
     parameters: dict[str, Any]
+    """Everything that shapes the examples."""
     num_classes: int
     chance: float
+    """Accuracy of the best guess that ignores the input."""
     metric: str
     max_length: int
     length_quantiles: dict[str, int]
@@ -132,6 +159,7 @@ class TaskPart(Part):
     length_histogram: list[int]
     """Counts in ten equal bins from 0 to max_length."""
     truncated_share: float | None
+    """Of training examples that lost tokens to max_length."""
     vocabulary_sha256: str
     remarks: list[str] = []
     """What a reader of the score has to know of these data: a recompressed copy, validated on test ..."""
@@ -139,18 +167,27 @@ class TaskPart(Part):
 
 
 class ProtocolPart(Part):
+    """What was held fixed."""
+
     name: str
     sha256: str
+    """Over everything in it that shapes a result."""
     overrides: dict[str, Any]
+    """What was changed of it, by dotted key."""
     tuning_trials: int
+    """How many settings were tried for this model."""
     ranks: bool
+    """Whether scores under it may be averaged and ranked."""
     settings: Settings
 
 
 class ControlLevel(Part):
+    """A control's score."""
+
     name: str
     accuracy: float
     n: int
+    """Test examples."""
     run_id: str
 
 
@@ -160,6 +197,7 @@ class Verdict(Part):
     label: VerdictLabel
     text: str
     controls: list[ControlLevel]
+    """The task's controls on the same data."""
 
 
 class StepTimePart(Part):
@@ -226,26 +264,33 @@ class RunRecord(Part):
 
     schema_version: int = Field(alias="schema")
     run_id: str
+    """Hash of everything that determines the result."""
     status: Status
     reason: str | None
+    """Why the status is not ok."""
     verdict: Verdict | None
+    """The score beside chance and controls."""
     model: ModelPart
     task: TaskPart
     protocol: ProtocolPart
     seed: int
     precision: Literal["fp32", "bf16"]
     compiled: bool
+    """Through torch.compile."""
     device: str
     """Slug: names model, count and memory."""
     metrics: list[str]
+    """What was measured: accuracy, time, memory, flops."""
     accuracy: Accuracy | None
     step_time: StepTimePart | None
     peak_memory: PeakMemoryPart | None
     flops: FlopsPart | None
     environment: dict[str, Any]
+    """Machine and software, as `lra-bench env` shows them."""
     provenance: dict[str, Any]
+    """Command, version, commit, whether the source differed from it, and times."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
 
 def write_record(path: Path, record: RunRecord) -> None:

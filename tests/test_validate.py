@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from broken import Correct
+from synthetic_session import cell, session
 
+from lra_bench.bench.records import write_cell, write_session
 from lra_bench.cli.main import main
 from lra_bench.errors import UsageError
 from lra_bench.registry import models
@@ -93,6 +95,20 @@ def test_records_are_checked(
     (folder / "0123456789abcdef.json").write_text("{}")
     assert command(str(tmp_path / "runs"), monkeypatch=monkeypatch) == 1
     assert "0 of 1 records hold" in capsys.readouterr().out
+
+
+def test_measuring_sessions_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = session([cell("transformer", 64, own_s=1.0)])
+    folder = tmp_path / "bench" / "cpu" / measured.record.session
+    write_session(folder, measured.record)
+    write_cell(folder / "cells" / "transformer-64.json", measured.cells[0])
+    assert command(str(tmp_path), monkeypatch=monkeypatch) == 0
+    assert "2 of 2 records hold" in capsys.readouterr().out
+    (folder / "cells" / "transformer-64.json").write_text('{"schema": 1, "mdoel": "x"}')
+    assert command(str(tmp_path), monkeypatch=monkeypatch) == 1
+    assert "transformer-64.json" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class BenchRecord(Part):
     """Counted FLOPs of a step over its median time."""
     machine: MachineState | None
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     @property
     def key(self) -> tuple[str, int, bool]:
@@ -139,7 +139,7 @@ class SessionRecord(Part):
     wall_s: float | None
     """Of the whole command, over all its runs; None until it is complete."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     @property
     def complete(self) -> bool:
@@ -181,9 +181,14 @@ def read_session(folder: Path) -> Session:
     Raises:
         DataError: a file is damaged, of another schema or has unknown keys; the message names it.
     """
-    record = read_part(folder / "session.json", SessionRecord, _check_schema)
+    record = read_session_record(folder / "session.json")
     cells = [read_cell(path) for path in sorted((folder / "cells").glob("*.json"))]
     return Session(record=record, cells=cells, folder=folder)
+
+
+def read_session_record(path: Path) -> SessionRecord:
+    """What is the same for all cells; errors as for `read_session`."""
+    return read_part(path, SessionRecord, _check_schema)
 
 
 def read_cell(path: Path) -> BenchRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,18 +83,30 @@ def _prove(names: str, settings: list[str], dim: int, num_heads: int, compiled: 
     return failures
 
 
+def _reader_of(path: Path) -> Callable[[Path], object]:
+    """By where the file lies: a session, a cell of one, or a run."""
+    from lra_bench.bench.records import read_cell, read_session_record
+    from lra_bench.records import read_record
+
+    if path.name == "session.json":
+        return read_session_record
+    return read_cell if path.parent.name == "cells" else read_record
+
+
 def _check_records(folder: Path, as_json: bool) -> int:
     """Reads every record; prints those that don't hold."""
-    from lra_bench.records import read_record, record_files
+    from lra_bench.records import record_files
 
     if folder.is_file():
         files = [folder]
     else:
-        files = list(record_files(folder.parent if folder.name == "runs" else folder))
+        root = folder.parent if folder.name in ("runs", "bench") else folder
+        files = [*record_files(root), *sorted((root / "bench").glob("*/*/session.json"))]
+        files += sorted((root / "bench").glob("*/*/cells/*.json"))
     broken = {}
     for path in files:
         try:
-            read_record(path)
+            _reader_of(path)(path)
         except LraBenchError as error:
             broken[str(path)] = str(error)
     if as_json:
