@@ -88,6 +88,9 @@ class Entry:
     """For controls: what a score above it rules out."""
     controls: tuple[str, ...] = ()
     """For tasks: the controls that stand beside every score."""
+    averages: tuple[int, ...] = ()
+    """For tasks: the averages that it counts in, by their number of tasks. The literature has one of five
+    and, with Path-X, one of six; they are different figures."""
     licence: str = ""
     notes: str = ""
 
@@ -201,7 +204,7 @@ def _parse_entry(name: str, card: Mapping[str, Any], source: str) -> Entry:
     values = dict(card)
     if values.get("paper") is not None:
         values["paper"] = Paper(**{**values["paper"], "arxiv": _text(values["paper"].get("arxiv"))})
-    for key in ("tasks", "controls", "traps", "deviations"):
+    for key in ("tasks", "controls", "averages", "traps", "deviations"):
         values[key] = tuple(values.get(key, ()))
     try:
         # A rung without a model is the entry itself, with other options.

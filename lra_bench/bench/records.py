@@ -104,7 +104,7 @@ class BenchRecord(Part):
     @property
     def label(self) -> str:
         """'linformer', or 'linformer (rank=64)' with changed options."""
-        changes = ", ".join(f"{name}={value}" for name, value in self.changed_options.items())
+        changes = ", ".join(f"{name}={value}" for name, value in sorted(self.changed_options.items()))
         return f"{self.model} ({changes})" if changes else self.model
 
 

@@ -32,6 +32,7 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Print and write one table per protocol and device."""
+    from lra_bench.bench.records import load_sessions
     from lra_bench.errors import DataError, UsageError
     from lra_bench.files import write_atomically
     from lra_bench.records import load_records, read_correct
@@ -53,7 +54,8 @@ def leaderboard(
             faults.append(error)
             return None
 
-    board = build(records, correctness=correctness)
+    sessions = [session for folder in folders for session in load_sessions(folder)]
+    board = build(records, correctness=correctness, sessions=sessions)
     path = out or folders[0] / "LEADERBOARD.md"
     text = board.markdown()
     if check:

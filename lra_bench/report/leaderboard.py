@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from lra_bench.bench.records import Session
 from lra_bench.comparison import compare, letters
 from lra_bench.records import RunRecord, Score
+from lra_bench.registry import tasks
 from lra_bench.report.numbers import binary_bytes, interval, percent, si
+from lra_bench.report.speed import COLUMNS as SPEED_COLUMNS
+from lra_bench.report.speed import speed_cells, speed_note, speed_session
 from lra_bench.report.table import markdown_table
 from lra_bench.stats import interval_over_seeds, wilson_interval
 
@@ -29,6 +33,8 @@ REASONS = {
 }
 NOT_RUN = "-"
 PARAMETER_MARK = 1.10
+AVERAGES = (5, 6)
+"""Of how many tasks; see `registry.Entry.averages`."""
 MIN_SEEDS = 2
 """Of a model that is compared with others: a single run says nothing about the next one."""
 LEGEND = (
@@ -116,10 +122,16 @@ Correctness = Callable[[RunRecord], "NDArray[np.bool_] | None"]
 """Which test examples a run had right; None where that is not known."""
 
 
-def leaderboard(records: Sequence[RunRecord], *, correctness: Correctness = lambda _: None) -> Leaderboard:
+def leaderboard(
+    records: Sequence[RunRecord],
+    *,
+    correctness: Correctness = lambda _: None,
+    sessions: Sequence[Session] = (),
+) -> Leaderboard:
     """Boards in the order of device, protocol and what was changed of it.
 
     correctness: where it is known, models of a column are compared example by example.
+    sessions: measuring sessions, from which speed, memory and FLOPs are taken.
 
     A protocol that was changed in place would show as two boards, each with its hash. Controls train
     under a section of their own, so they stand in every board of their protocol, device and data.
@@ -138,7 +150,7 @@ def leaderboard(records: Sequence[RunRecord], *, correctness: Correctness = lamb
             for other, members in groups.items():
                 if _home(other) == _home(group):
                     members.append(record)
-    return Leaderboard([_board(group, groups[group], correctness) for group in sorted(groups)])
+    return Leaderboard([_board(group, groups[group], correctness, sessions) for group in sorted(groups)])
 
 
 def summarise(scores: Sequence[Score]) -> Summary:
@@ -176,7 +188,9 @@ def _home(group: Group) -> tuple[str, ...]:
     return group.device, group.protocol, group.sha256, group.data_changes
 
 
-def _board(group: Group, records: list[RunRecord], correctness: Correctness) -> Board:
+def _board(
+    group: Group, records: list[RunRecord], correctness: Correctness, sessions: Sequence[Session]
+) -> Board:
     columns = _task_columns(records)
     by_model: dict[str, list[RunRecord]] = {}
     for record in records:
@@ -186,6 +200,14 @@ def _board(group: Group, records: list[RunRecord], correctness: Correctness) -> 
         name: _tie_letters([r for r in records if _column(r, columns) == name], correctness)
         for name in columns.values()
     }
+    ranks = records[0].protocol.ranks
+    speed = speed_session(
+        sessions,
+        device=group.device,
+        protocol_sha256=group.sha256,
+        precision=group.precision,
+        compiled=group.compiled,
+    )
     rows = []
     for label in order:
         runs = by_model[label]
@@ -194,26 +216,63 @@ def _board(group: Group, records: list[RunRecord], correctness: Correctness) -> 
         for name in columns.values():
             cell = _score_cell([r for r in runs if _column(r, columns) == name])
             cells.append(" ".join(filter(None, [cell, groups[name].get(label)])))
+        if ranks:
+            cells += [_average(runs, number) for number in AVERAGES] + [_coverage(runs)]
+        if speed is not None:
+            cells += speed_cells(speed, label, group.compiled, NOT_RUN, REASONS)
         rows.append(Row(cells, first.model.control))
     title = f"{group.protocol} on {group.device}, {group.precision}{', compiled' if group.compiled else ''}"
     notes = [f"Protocol {group.protocol} `{group.sha256[:12]}`."]
     overrides = ", ".join(filter(None, [group.data_changes, group.other_changes]))
     if overrides:
         title += f", changed: {overrides}"
-    if not records[0].protocol.ranks:
+    further = []
+    if ranks:
+        further += [*(f"average of {number}" for number in AVERAGES), "tasks"]
+        notes.append("An average is blank unless every one of its tasks has a score.")
+    else:
         notes.append("No averages and no ranks under this protocol.")
+    if speed is not None:
+        further += list(SPEED_COLUMNS)
+        notes.append(speed_note(speed, group.compiled))
     for (_task, sha), name in columns.items():
         data = next(r.task for r in records if _column(r, columns) == name)
         about = [f"{name}: {data.dataset}, test examples `{sha[:12] or 'none'}`.", *data.remarks]
         notes.append(" ".join(about))
     return Board(
         title,
-        ["model", "family", "parameters", *columns.values()],
+        ["model", "family", "parameters", *columns.values(), *further],
         rows,
         ["model", "task", "seed", "status", "accuracy", "steps", "peak memory", "FLOPs a step", "run"],
         [_detail(record, _label(record)) for label in order for record in by_model[label]],
         notes,
     )
+
+
+def _average(runs: Sequence[RunRecord], number: int) -> str:
+    """Mean over the tasks of an average; blank unless each has a score, on one version of its data."""
+    wanted = {entry.name for entry in tasks if number in entry.averages}
+    scored = [record for record in runs if record.accuracy and record.status == "ok"]
+    by_task: dict[str, list[RunRecord]] = {}
+    for record in scored:
+        by_task.setdefault(record.task.name, []).append(record)
+    whole = all(
+        name in by_task and len({_task_key(record) for record in by_task[name]}) == 1 for name in wanted
+    )
+    if not whole:
+        return ""
+    means = [
+        summarise([record.accuracy.best for record in by_task[name] if record.accuracy]).mean
+        for name in sorted(wanted)
+    ]
+    return f"{100 * sum(means) / len(means):.1f}"
+
+
+def _coverage(runs: Sequence[RunRecord]) -> str:
+    """'4/6': tasks of the largest average that have a score."""
+    wanted = {entry.name for entry in tasks if max(AVERAGES) in entry.averages}
+    found = {record.task.name for record in runs if record.accuracy and record.status == "ok"}
+    return f"{len(found & wanted)}/{len(wanted)}"
 
 
 def _tie_letters(records: Iterable[RunRecord], correctness: Correctness) -> dict[str, str]:

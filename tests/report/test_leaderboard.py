@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import toy_cell, work
+from synthetic_session import cell, session
 
 from lra_bench.records import RunRecord, Score, read_correct, write_predictions
 from lra_bench.report.leaderboard import Leaderboard, leaderboard, summarise
@@ -183,3 +184,66 @@ def test_correctness_is_read_from_beside_the_record(tmp_path: Path, base: RunRec
     found = read_correct(path, base)
     assert found is not None
     assert found.tolist() == [True, False, True]
+
+
+FIVE = ("listops", "text", "retrieval", "image", "pathfinder")
+
+
+def ranked(base: RunRecord, task: str, accuracy: float | None, **changes: Any) -> RunRecord:
+    return variant(
+        base,
+        f"{task}{accuracy}{len(changes)}",
+        accuracy=accuracy,
+        protocol__ranks=True,
+        task__name=task,
+        **changes,
+    )
+
+
+def test_an_average_is_blank_unless_all_its_tasks_are_there(base: RunRecord) -> None:
+    records = [ranked(base, task, 0.5 + 0.1 * place) for place, task in enumerate(FIVE)]
+    board = leaderboard(records)
+    columns = board.boards[0].columns
+    cells = dict(zip(columns, row(board, "toy:Mean"), strict=True))
+    assert (cells["average of 5"], cells["average of 6"], cells["tasks"]) == ("70.0", "", "5/6")
+    six = leaderboard([*records, ranked(base, "pathx", 0.4)])
+    cells = dict(zip(six.boards[0].columns, row(six, "toy:Mean"), strict=True))
+    assert (cells["average of 5"], cells["average of 6"], cells["tasks"]) == ("70.0", "65.0", "6/6")
+    four = leaderboard(records[1:])
+    cells = dict(zip(four.boards[0].columns, row(four, "toy:Mean"), strict=True))
+    assert (cells["average of 5"], cells["tasks"]) == ("", "4/6")
+
+
+def test_two_versions_of_a_tasks_data_have_no_average(base: RunRecord) -> None:
+    records = [ranked(base, task, 0.5) for task in FIVE]
+    content = records[0].model_dump(by_alias=True)
+    content["run_id"] = "other"
+    content["task"]["splits"]["test"]["sha256"] = "f" * 64
+    board = leaderboard([*records, RunRecord.model_validate(content)])
+    cells = dict(zip(board.boards[0].columns, row(board, "toy:Mean"), strict=True))
+    assert cells["average of 5"] == ""
+
+
+def test_no_average_where_the_protocol_does_not_rank(base: RunRecord) -> None:
+    columns = leaderboard([variant(base, "1")]).boards[0].columns
+    assert not any("average" in name for name in columns)
+
+
+def test_speed_comes_from_one_session_of_the_same_protocol_and_device(base: RunRecord) -> None:
+    cells = [
+        cell("transformer", 64, own_s=1.0, peak_bytes=100, flops=10),
+        cell("fnet", 64, own_s=0.5, reference_s=1.0, peak_bytes=80, flops=2),
+        cell("local", 64, status="oom"),
+    ]
+    measured = session(cells)
+    fitting = measured.record.model_copy(
+        update={"device": base.device, "protocol_sha256": base.protocol.sha256}
+    )
+    records = [variant(base, name, model__name=name) for name in ("fnet", "local", "s4d")]
+    board = leaderboard(records, sessions=[measured.model_copy(update={"record": fitting}), measured])
+    assert board.boards[0].columns[-3:] == ["time", "peak memory", "FLOPs"]
+    assert row(board, "fnet")[-3:] == ["0.50 (0.50-0.50)", "0.80", "0.20"]
+    assert row(board, "local")[-3:] == ["OOM"] * 3
+    assert row(board, "s4d")[-3:] == ["-"] * 3
+    assert any(measured.record.session in note for note in board.boards[0].notes)
+    assert "time" not in leaderboard(records, sessions=[measured]).boards[0].columns, "another device"
