@@ -27,6 +27,7 @@ from lra_bench.bench.records import (
     write_session,
 )
 from lra_bench.files import write_atomically
+from lra_bench.launch.allocator import allocator_environment
 from lra_bench.launch.fork_server import ForkServer
 from lra_bench.launch.local import InterruptedRunError
 from lra_bench.locks import held
@@ -111,7 +112,7 @@ class _Runner:
         self.done = self.total - sum(len(group) for group in pending)
         self.weight_total = sum(self._weight(cell) for group in pending for cell in group)
         try:
-            with ForkServer(PRELOAD) as server:
+            with ForkServer(PRELOAD, allocator_environment()) as server:
                 for group in pending:
                     self._measure(server, group)
         finally:
@@ -199,6 +200,8 @@ def _latest(results: Path, plan: Plan) -> Path | None:
 
 def _session_record(plan: Plan, name: str, command: str) -> SessionRecord:
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    environment = describe_environment(plan.device)
+    environment["variables"] |= allocator_environment()  # of the processes that measure
     return SessionRecord.model_validate(
         {
             "schema": SCHEMA,
@@ -219,7 +222,7 @@ def _session_record(plan: Plan, name: str, command: str) -> SessionRecord:
             "cell_seconds": plan.cell_seconds,
             "timeout_s": plan.timeout_s,
             "group_size": plan.group_size,
-            "environment": describe_environment(plan.device),
+            "environment": environment,
             "provenance": {**describe_provenance(command), "started": started},
             "wall_s": None,
         }

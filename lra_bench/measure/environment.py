@@ -21,6 +21,7 @@ from lra_bench.measure import machine
 
 _PACKAGES = ("numpy", "numba", "datasets", "lra-bench")
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF")
+_PREFIXES = ("MALLOC_",)
 
 
 def device_slug(device: str | torch.device) -> str:
@@ -80,7 +81,11 @@ def describe_environment(device: str | torch.device, threads: int | None = None)
         "mkl": bool(torch.backends.mkl.is_available()),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "variables": {
+            name: value
+            for name, value in os.environ.items()
+            if name in _VARIABLES or name.startswith(_PREFIXES)
+        },
         "host_sha256": host_hash(),
     }
 

@@ -20,9 +20,9 @@ from lra_bench.bench.growth import CostGrowth, growth_of
 from lra_bench.bench.records import REFERENCE, BenchRecord, Session
 from lra_bench.errors import UsageError
 from lra_bench.files import write_atomically
-from lra_bench.report.leaderboard import NOT_RUN, PARAMETER_MARK, REASONS
 from lra_bench.report.numbers import binary_bytes, duration, si
 from lra_bench.report.published import PublishedCost, published_costs
+from lra_bench.report.scoring import NOT_RUN, PARAMETER_MARK, REASONS
 from lra_bench.report.table import Table
 
 if TYPE_CHECKING:
@@ -94,10 +94,11 @@ def describe(session: Session) -> str:
     wall = f"; {duration(record.wall_s)} in all" if record.wall_s is not None else "; not complete"
     device = environment.get("device", {})
     products = f", TF32 {'on' if device['tf32'] else 'off'}" if "tf32" in device else ""
+    kept = ", freed memory kept" if "MALLOC_TRIM_THRESHOLD_" in environment.get("variables", {}) else ""
     untested = " (MPS is untested)" if device.get("type") == "mps" else ""
     return (
         f"{record.device}{untested}, torch {environment['versions']['torch']}, "
-        f"{environment['threads']} threads; "
+        f"{environment['threads']} threads{kept}; "
         f"{record.precision}{products}, {compiled}, activation checkpointing: {record.checkpointing}. "
         f"One {step} of {record.batch_size} x n random bytes ({tokens}); protocol {record.protocol}: "
         f"{shape.num_layers} layers, width {shape.dim}, {shape.num_heads} heads, feed-forward {shape.ffn_dim}"

@@ -5,38 +5,30 @@ Same records, same bytes: nothing here depends on the clock, the machine or the 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import special
-
 from lra_bench.bench.records import Session
-from lra_bench.comparison import compare, letters
-from lra_bench.records import RunRecord, Score
-from lra_bench.registry import tasks
-from lra_bench.report.numbers import binary_bytes, interval, percent, si
+from lra_bench.records import RunRecord
+from lra_bench.report.numbers import binary_bytes, percent, si
+from lra_bench.report.scoring import (
+    AVERAGES,
+    NOT_RUN,
+    PARAMETER_MARK,
+    REASONS,
+    Correctness,
+    average_over_tasks,
+    coverage,
+    label_of,
+    score_cell,
+    task_key,
+    tie_letters,
+)
 from lra_bench.report.speed import COLUMNS as SPEED_COLUMNS
 from lra_bench.report.speed import speed_cells, speed_note, speed_session
 from lra_bench.report.table import markdown_table
-from lra_bench.stats import interval_over_seeds, wilson_interval
 
-REASONS = {
-    "oom": "OOM",
-    "timeout": "T/O",
-    "diverged": "NaN",
-    "error": "error",
-    "unsupported": "n/a",
-}
-NOT_RUN = "-"
-PARAMETER_MARK = 1.10
-AVERAGES = (5, 6)
-"""Of how many tasks; see `registry.Entry.averages`."""
-MIN_SEEDS = 2
-"""Of a model that is compared with others: a single run says nothing about the next one."""
 LEGEND = (
     "Accuracy in per cent with its 95 % interval; n is the number of seeds. `-` not run, `OOM` out of "
     "memory, `T/O` time limit, `NaN` diverged, `n/a` not defined, `speed only` measured without training. "
@@ -47,9 +39,6 @@ LEGEND = (
     f"Parameters are relative to the Transformer's without embeddings; `!` above {PARAMETER_MARK:.2f}. "
     "Controls stand first."
 )
-VERDICT_MARKS = {"chance": " (c)", "not_above_controls": " (k)", "not_compared": " (?)", "above_controls": ""}
-
-
 DATA_SECTIONS = {"task", "data", "evaluation"}
 
 
@@ -63,16 +52,6 @@ class Group(NamedTuple):
     other_changes: str
     precision: str
     compiled: bool
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A score over seeds."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -118,10 +97,6 @@ class Leaderboard:
         return "\n\n".join([head, LEGEND, *(board.markdown() for board in self.boards)]) + "\n"
 
 
-Correctness = Callable[[RunRecord], "NDArray[np.bool_] | None"]
-"""Which test examples a run had right; None where that is not known."""
-
-
 def leaderboard(
     records: Sequence[RunRecord],
     *,
@@ -153,23 +128,6 @@ def leaderboard(
     return Leaderboard([_board(group, groups[group], correctness, sessions) for group in sorted(groups)])
 
 
-def summarise(scores: Sequence[Score]) -> Summary:
-    """Mean over seeds with an interval for both the choice of seeds and of test examples.
-
-    One seed: Wilson's interval. Several: Student's t for the spread between seeds and the normal
-    interval of a share for the test examples, which all seeds have in common, added in quadrature.
-    """
-    seeds, n = len(scores), scores[0].n
-    over_seeds = interval_over_seeds([score.accuracy for score in scores])
-    mean = over_seeds.mean
-    if over_seeds.interval is None:
-        bounds = wilson_interval(scores[0].correct, n)
-        return Summary(mean, bounds.low, bounds.high, 1)
-    over_examples = float(special.ndtri(0.975)) * math.sqrt(mean * (1 - mean) / n)
-    half = math.hypot(over_seeds.interval.high - mean, over_examples)
-    return Summary(mean, max(0.0, mean - half), min(1.0, mean + half), seeds)
-
-
 def _group(record: RunRecord) -> Group:
     changes = sorted(record.protocol.overrides.items())
     return Group(
@@ -194,10 +152,10 @@ def _board(
     columns = _task_columns(records)
     by_model: dict[str, list[RunRecord]] = {}
     for record in records:
-        by_model.setdefault(_label(record), []).append(record)
+        by_model.setdefault(label_of(record), []).append(record)
     order = sorted(by_model, key=lambda label: _order(by_model[label][0], label))
     groups = {
-        name: _tie_letters([r for r in records if _column(r, columns) == name], correctness)
+        name: tie_letters([r for r in records if _column(r, columns) == name], correctness)
         for name in columns.values()
     }
     ranks = records[0].protocol.ranks
@@ -214,10 +172,10 @@ def _board(
         first = runs[0]
         cells = [label, first.model.family, _ratio(runs)]
         for name in columns.values():
-            cell = _score_cell([r for r in runs if _column(r, columns) == name])
+            cell = score_cell([r for r in runs if _column(r, columns) == name])
             cells.append(" ".join(filter(None, [cell, groups[name].get(label)])))
         if ranks:
-            cells += [_average(runs, number) for number in AVERAGES] + [_coverage(runs)]
+            cells += [average_over_tasks(runs, number) for number in AVERAGES] + [coverage(runs)]
         if speed is not None:
             cells += speed_cells(speed, label, group.compiled, NOT_RUN, REASONS)
         rows.append(Row(cells, first.model.control))
@@ -244,54 +202,14 @@ def _board(
         ["model", "family", "parameters", *columns.values(), *further],
         rows,
         ["model", "task", "seed", "status", "accuracy", "steps", "peak memory", "FLOPs a step", "run"],
-        [_detail(record, _label(record)) for label in order for record in by_model[label]],
+        [_detail(record, label_of(record)) for label in order for record in by_model[label]],
         notes,
     )
 
 
-def _average(runs: Sequence[RunRecord], number: int) -> str:
-    """Mean over the tasks of an average; blank unless each has a score, on one version of its data."""
-    wanted = {entry.name for entry in tasks if number in entry.averages}
-    scored = [record for record in runs if record.accuracy and record.status == "ok"]
-    by_task: dict[str, list[RunRecord]] = {}
-    for record in scored:
-        by_task.setdefault(record.task.name, []).append(record)
-    whole = all(
-        name in by_task and len({_task_key(record) for record in by_task[name]}) == 1 for name in wanted
-    )
-    if not whole:
-        return ""
-    means = [
-        summarise([record.accuracy.best for record in by_task[name] if record.accuracy]).mean
-        for name in sorted(wanted)
-    ]
-    return f"{100 * sum(means) / len(means):.1f}"
-
-
-def _coverage(runs: Sequence[RunRecord]) -> str:
-    """'4/6': tasks of the largest average that have a score."""
-    wanted = {entry.name for entry in tasks if max(AVERAGES) in entry.averages}
-    found = {record.task.name for record in runs if record.accuracy and record.status == "ok"}
-    return f"{len(found & wanted)}/{len(wanted)}"
-
-
-def _tie_letters(records: Iterable[RunRecord], correctness: Correctness) -> dict[str, str]:
-    """Letters of one column by label, the best model first; {} where fewer than two can be compared."""
-    found: dict[str, list[NDArray[np.bool_]]] = {}
-    for record in records:
-        correct = correctness(record) if record.status == "ok" and not record.model.control else None
-        if correct is not None:
-            found.setdefault(_label(record), []).append(correct)
-    several = {label: np.stack(seeds) for label, seeds in found.items() if len(seeds) >= MIN_SEEDS}
-    if len(several) < 2:
-        return {}
-    best_first = sorted(several, key=lambda label: (-several[label].mean(), label))
-    return letters(best_first, compare({label: several[label] for label in best_first}))
-
-
 def _task_columns(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
     """(task, digest of its test examples) -> column. Two versions of the data make two columns."""
-    keys = sorted({_task_key(record) for record in records})
+    keys = sorted({task_key(record) for record in records})
     # A speed-only or failed cell has no test data; it joins the task's only column if there is one.
     names = [task for task, sha in keys if sha]
     columns = {}
@@ -302,21 +220,11 @@ def _task_columns(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
     return columns
 
 
-def _task_key(record: RunRecord) -> tuple[str, str]:
-    test = record.task.splits.get("test")
-    return record.task.name, test.sha256 if test else ""
-
-
 def _column(record: RunRecord, columns: dict[tuple[str, str], str]) -> str | None:
-    key = _task_key(record)
+    key = task_key(record)
     if key in columns:
         return columns[key]
     return next((name for (task, _), name in columns.items() if task == key[0]), None)
-
-
-def _label(record: RunRecord) -> str:
-    changes = ", ".join(f"{key}={value}" for key, value in sorted(record.model.changed_options.items()))
-    return f"{record.model.name} ({changes})" if changes else record.model.name
 
 
 def _order(record: RunRecord, label: str) -> tuple[bool, bool, str, str]:
@@ -331,21 +239,6 @@ def _ratio(records: Sequence[RunRecord]) -> str:
         return NOT_RUN
     mark = " !" if float(ratios[-1]) > PARAMETER_MARK else ""
     return (ratios[0] if len(ratios) == 1 else f"{ratios[0]} to {ratios[-1]}") + mark
-
-
-def _score_cell(records: Sequence[RunRecord]) -> str:
-    if not records:
-        return NOT_RUN
-    scored = [record for record in records if record.accuracy and record.status == "ok"]
-    if not scored:
-        return REASONS.get(records[0].status, "speed only")
-    summary = summarise([record.accuracy.best for record in scored if record.accuracy])
-    marks = {VERDICT_MARKS[record.verdict.label] for record in scored if record.verdict}
-    mark = marks.pop() if len(marks) == 1 and not scored[0].model.control else ""
-    failed = len(records) - len(scored)
-    lost = f", {failed} failed" if failed else ""
-    bounds = interval((summary.low, summary.high))
-    return f"{100 * summary.mean:.1f} ({bounds}; n={summary.seeds}{lost}){mark}"
 
 
 def _detail(record: RunRecord, label: str) -> list[str]:

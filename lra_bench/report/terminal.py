@@ -227,7 +227,7 @@ def _published_rows(record: RunRecord) -> list[tuple[str, str, str]]:
 
 def print_seeds(out: Console, records: Sequence[RunRecord]) -> None:
     """Mean and interval over seeds, per model and task, beside the best control."""
-    from lra_bench.report.leaderboard import summarise
+    from lra_bench.report.scoring import summarise
 
     rows = []
     groups: dict[tuple[str, str], list[RunRecord]] = {}

@@ -12,7 +12,8 @@ from harness import toy_cell, work
 from synthetic_session import cell, session
 
 from lra_bench.records import RunRecord, Score, read_correct, write_predictions
-from lra_bench.report.leaderboard import Leaderboard, leaderboard, summarise
+from lra_bench.report.leaderboard import Leaderboard, leaderboard
+from lra_bench.report.scoring import summarise
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,127 @@
+"""Scores of a model on a task: over seeds, beside other models, over tasks; and why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from lra_bench.comparison import compare, letters
+from lra_bench.records import RunRecord, Score
+from lra_bench.registry import tasks
+from lra_bench.report.numbers import interval
+from lra_bench.stats import interval_over_seeds, wilson_interval
+
+REASONS = {
+    "oom": "OOM",
+    "timeout": "T/O",
+    "diverged": "NaN",
+    "error": "error",
+    "unsupported": "n/a",
+}
+NOT_RUN = "-"
+PARAMETER_MARK = 1.10
+AVERAGES = (5, 6)
+"""Of how many tasks; see `registry.Entry.averages`."""
+MIN_SEEDS = 2
+"""Of a model that is compared with others: a single run says nothing about the next one."""
+VERDICT_MARKS = {"chance": " (c)", "not_above_controls": " (k)", "not_compared": " (?)", "above_controls": ""}
+
+Correctness = Callable[[RunRecord], "NDArray[np.bool_] | None"]
+"""Which test examples a run had right; None where that is not known."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A score over seeds."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+def summarise(scores: Sequence[Score]) -> Summary:
+    """Mean over seeds with an interval for both the choice of seeds and of test examples.
+
+    One seed: Wilson's interval. Several: Student's t for the spread between seeds and the normal
+    interval of a share for the test examples, which all seeds have in common, added in quadrature.
+    """
+    seeds, n = len(scores), scores[0].n
+    over_seeds = interval_over_seeds([score.accuracy for score in scores])
+    mean = over_seeds.mean
+    if over_seeds.interval is None:
+        bounds = wilson_interval(scores[0].correct, n)
+        return Summary(mean, bounds.low, bounds.high, 1)
+    over_examples = float(special.ndtri(0.975)) * math.sqrt(mean * (1 - mean) / n)
+    half = math.hypot(over_seeds.interval.high - mean, over_examples)
+    return Summary(mean, max(0.0, mean - half), min(1.0, mean + half), seeds)
+
+
+def label_of(record: RunRecord) -> str:
+    changes = ", ".join(f"{key}={value}" for key, value in sorted(record.model.changed_options.items()))
+    return f"{record.model.name} ({changes})" if changes else record.model.name
+
+
+def task_key(record: RunRecord) -> tuple[str, str]:
+    test = record.task.splits.get("test")
+    return record.task.name, test.sha256 if test else ""
+
+
+def score_cell(records: Sequence[RunRecord]) -> str:
+    if not records:
+        return NOT_RUN
+    scored = [record for record in records if record.accuracy and record.status == "ok"]
+    if not scored:
+        return REASONS.get(records[0].status, "speed only")
+    summary = summarise([record.accuracy.best for record in scored if record.accuracy])
+    marks = {VERDICT_MARKS[record.verdict.label] for record in scored if record.verdict}
+    mark = marks.pop() if len(marks) == 1 and not scored[0].model.control else ""
+    failed = len(records) - len(scored)
+    lost = f", {failed} failed" if failed else ""
+    bounds = interval((summary.low, summary.high))
+    return f"{100 * summary.mean:.1f} ({bounds}; n={summary.seeds}{lost}){mark}"
+
+
+def tie_letters(records: Iterable[RunRecord], correctness: Correctness) -> dict[str, str]:
+    """Letters of one column by label, the best model first; {} where fewer than two can be compared."""
+    found: dict[str, list[NDArray[np.bool_]]] = {}
+    for record in records:
+        correct = correctness(record) if record.status == "ok" and not record.model.control else None
+        if correct is not None:
+            found.setdefault(label_of(record), []).append(correct)
+    several = {label: np.stack(seeds) for label, seeds in found.items() if len(seeds) >= MIN_SEEDS}
+    if len(several) < 2:
+        return {}
+    best_first = sorted(several, key=lambda label: (-several[label].mean(), label))
+    return letters(best_first, compare({label: several[label] for label in best_first}))
+
+
+def average_over_tasks(runs: Sequence[RunRecord], number: int) -> str:
+    """Mean over the tasks of an average; blank unless each has a score, on one version of its data."""
+    wanted = {entry.name for entry in tasks if number in entry.averages}
+    scored = [record for record in runs if record.accuracy and record.status == "ok"]
+    by_task: dict[str, list[RunRecord]] = {}
+    for record in scored:
+        by_task.setdefault(record.task.name, []).append(record)
+    whole = all(
+        name in by_task and len({task_key(record) for record in by_task[name]}) == 1 for name in wanted
+    )
+    if not whole:
+        return ""
+    means = [
+        summarise([record.accuracy.best for record in by_task[name] if record.accuracy]).mean
+        for name in sorted(wanted)
+    ]
+    return f"{100 * sum(means) / len(means):.1f}"
+
+
+def coverage(runs: Sequence[RunRecord]) -> str:
+    """'4/6': tasks of the largest average that have a score."""
+    wanted = {entry.name for entry in tasks if max(AVERAGES) in entry.averages}
+    found = {record.task.name for record in runs if record.accuracy and record.status == "ok"}
+    return f"{len(found & wanted)}/{len(wanted)}"
