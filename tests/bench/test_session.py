@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from lra_bench.bench import session as sessions
+from lra_bench.bench.group import FEWEST_ROUNDS
 from lra_bench.bench.plan import resolve_plan
 from lra_bench.bench.records import load_sessions, read_session
-from lra_bench.bench.session import FEWEST_ROUNDS, run_session
+from lra_bench.bench.session import run_session
 from lra_bench.errors import DataError
 
 TESTS = Path(__file__).parents[1]
