@@ -35,7 +35,9 @@ def test_commands(
     """Runs are only planned, data are only listed: that names, options and values are right is the point."""
     mine = "broken:Correct" if command.startswith("lra-bench validate") else "toy:Mean"
     words = shlex.split(command.replace("my_package.module:MyMixer", mine))
-    if words[1] == "run":
+    if words[1] == "bench":
+        words += ["--dry-run", "--device", "cpu", "--lengths", "64"]
+    elif words[1] == "run":
         words += ["--dry-run", "--device", "cpu"]
     elif words[1:3] in (["data", "prepare"], ["data", "verify"]):
         words += ["--help"]

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,8 +21,7 @@ from torch import nn
 from lra_bench import registry
 from lra_bench.bench.checkpointing import CheckpointingError, refused
 from lra_bench.bench.kernels import fused_kernels
-from lra_bench.bench.prediction import predicted_peak_bytes
-from lra_bench.bench.records import REFERENCE
+from lra_bench.bench.prediction import describe_cell
 from lra_bench.bench.workload import byte_spec, random_batch
 from lra_bench.building import build_model
 from lra_bench.errors import UsageError
@@ -32,7 +30,6 @@ from lra_bench.measure.memory import is_out_of_memory
 from lra_bench.measure.timing import StepTimer
 from lra_bench.memory_limit import limit_memory
 from lra_bench.optimization import autocast
-from lra_bench.parameters import count_parameters
 from lra_bench.protocol import Settings
 from lra_bench.step_metrics import StagedStep, StepMetrics
 
@@ -67,10 +64,9 @@ class MeasuredCell:
         self.precision = precision
         self.compiled = compiled
         self.seed = seed
-        self.batch_size = self.settings.budget.batch_size
         self.metrics = StepMetrics(
             self.build,
-            lambda: random_batch(self.spec, self.batch_size),
+            lambda: random_batch(self.spec, self.settings.budget.batch_size),
             self.settings,
             self.spec,
             device=self.device,
@@ -92,25 +88,8 @@ class MeasuredCell:
 
     def describe(self) -> dict[str, Any]:
         """Parameters, their ratio to the Transformer's, and the predicted peak; takes no memory."""
-        architecture = self.settings.architecture
-        own = count_parameters(self.entry, self.options, architecture, self.spec)
-        base = count_parameters(registry.models.get(REFERENCE), {}, architecture, self.spec)
-        predicted = predicted_peak_bytes(
-            self.entry,
-            self.options,
-            architecture,
-            num_parameters=own.embedding + own.length_dependent + own.core,
-            length=self.spec.max_length,
-            batch_size=self.batch_size,
-            mode=self.metrics.mode,
-        )
-        return {
-            "family": self.entry.family,
-            "parameters": asdict(own),
-            "parameter_ratio": (own.core + own.length_dependent) / (base.core + base.length_dependent),
-            "predicted_bytes": predicted,
-            "available_bytes": self._available_bytes(),
-        }
+        described = describe_cell(self.entry, self.options, self.settings, self.spec, self.metrics.mode)
+        return {**described, "available_bytes": self._available_bytes()}
 
     def flops(self) -> dict[str, Any]:
         """`records.FlopsPart`"""

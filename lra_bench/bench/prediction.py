@@ -1,11 +1,16 @@
-"""How much memory a step will need, from the closed form on the model's card: before anything runs."""
+"""What is known of a cell before anything runs: its parameters, and how much memory a step will need."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from lra_bench.protocol import Architecture
+from lra_bench import registry
+from lra_bench.bench.records import REFERENCE
+from lra_bench.data.task import TaskSpec
+from lra_bench.parameters import count_parameters
+from lra_bench.protocol import Architecture, Settings
 from lra_bench.records import StepMode
 from lra_bench.registry import Entry
 
@@ -15,6 +20,33 @@ PASSING_LAYERS = 2
 one that goes out. Right for the explicit matrix, whose softmax is the largest case; else too much."""
 FORWARD_LAYERS = 1.5
 """The same for inference, where one layer's tensors die as the next one's are made."""
+
+
+def describe_cell(
+    entry: Entry, options: Mapping[str, Any], settings: Settings, spec: TaskSpec, mode: StepMode
+) -> dict[str, Any]:
+    """Family, parameters with their ratio to the Transformer's, and the predicted peak; takes no memory.
+
+    Raises:
+        OptionError: the model can't be built for this length.
+    """
+    own = count_parameters(entry, options, settings.architecture, spec)
+    base = count_parameters(registry.models.get(REFERENCE), {}, settings.architecture, spec)
+    predicted = predicted_peak_bytes(
+        entry,
+        options,
+        settings.architecture,
+        num_parameters=own.embedding + own.length_dependent + own.core,
+        length=spec.max_length,
+        batch_size=settings.budget.batch_size,
+        mode=mode,
+    )
+    return {
+        "family": entry.family,
+        "parameters": asdict(own),
+        "parameter_ratio": (own.core + own.length_dependent) / (base.core + base.length_dependent),
+        "predicted_bytes": predicted,
+    }
 
 
 def predicted_peak_bytes(

@@ -47,6 +47,7 @@ def bench(
     results: Annotated[Path, typer.Option(help="Folder for records.")] = Path("results"),
     new: Annotated[bool, typer.Option("--new", help="Measure again what is complete.")] = False,
     tables: Annotated[Path | None, typer.Option(help="Also write the tables: .md, .tex or .csv.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be measured.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object per cell on stdout.")] = False,
 ) -> None:
     """Measure models side by side: how fast, how big, and from which length on does it pay?"""
@@ -56,7 +57,7 @@ def bench(
     from lra_bench.cell import parse_assignments
     from lra_bench.cli.progress import SessionReporter
     from lra_bench.measure.environment import command_line
-    from lra_bench.report.bench import check_ending, print_session, write_tables
+    from lra_bench.report.bench import check_ending, print_plan, print_session, write_tables
     from lra_bench.report.terminal import console
 
     if tables is not None:
@@ -75,6 +76,9 @@ def bench(
         cell_seconds=cell_seconds,
         timeout_s=timeout,
     )
+    if dry_run:
+        print_plan(console(), plan)
+        return
     with SessionReporter(sys.stderr) as reporter:
         session = run_session(plan, results, new=new, command=command_line(), on_event=reporter)
     if tables is not None:

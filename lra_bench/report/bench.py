@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lra_bench import registry
 from lra_bench.bench.analysis import (
     Ratio,
     bytes_ratio,
@@ -17,9 +18,13 @@ from lra_bench.bench.analysis import (
 )
 from lra_bench.bench.break_even import break_even
 from lra_bench.bench.growth import CostGrowth, growth_of
+from lra_bench.bench.plan import Plan
+from lra_bench.bench.prediction import describe_cell
 from lra_bench.bench.records import REFERENCE, BenchRecord, Session
-from lra_bench.errors import UsageError
+from lra_bench.bench.workload import byte_spec
+from lra_bench.errors import OptionError, UsageError
 from lra_bench.files import write_atomically
+from lra_bench.measure.machine import available_bytes
 from lra_bench.report.numbers import binary_bytes, duration, si
 from lra_bench.report.published import PublishedCost, published_costs
 from lra_bench.report.scoring import NOT_RUN, PARAMETER_MARK, REASONS
@@ -46,6 +51,39 @@ def print_session(out: Console, session: Session) -> None:
         print_rows(out, table.rows)
     for warning in warnings(session):
         out.print(f"[yellow]{escape(warning)}[/]")
+
+
+def print_plan(out: Console, plan: Plan) -> None:
+    """For --dry-run: the peak that each cell's closed form predicts, beside what is free."""
+    from rich.markup import escape
+
+    from lra_bench.report.terminal import print_rows
+
+    rows = []
+    for model in plan.models:
+        row = {"model": model}
+        for length in plan.lengths:
+            row[f"{length:,}"] = _predicted(plan, model, length)
+        rows.append(row)
+    cells = sum(len(group) for group in plan.groups)
+    out.print(
+        f"{cells} cells in {len(plan.groups)} groups, at most {duration(plan.cell_seconds)} of timing each, "
+        f"on {escape(plan.device_slug)}. Predicted peak memory:"
+    )
+    print_rows(out, rows)
+    free = available_bytes()
+    if plan.device == "cpu" and free is not None:
+        out.print(f"{binary_bytes(free)} are free; what is predicted to need over 90 % of that is not tried.")
+
+
+def _predicted(plan: Plan, model: str, length: int) -> str:
+    entry, spec = registry.models.get(model), byte_spec(length, padded=plan.padded)
+    try:
+        described = describe_cell(entry, plan.options[model], plan.settings, spec, plan.mode)
+    except OptionError:
+        return REASONS["unsupported"]
+    predicted = described["predicted_bytes"]
+    return NOT_RUN if predicted is None else binary_bytes(predicted)
 
 
 def session_markdown(session: Session, *, level: int = 2) -> str:

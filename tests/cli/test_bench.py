@@ -64,3 +64,15 @@ def test_from_command_to_tables_list_and_show(tmp_path, monkeypatch):
     )
     assert {row["model"] for row in rows} == {"transformer", "fnet", "transformer_explicit"}
     assert Path(tmp_path / "lock").exists() is False
+
+
+def test_a_dry_run_predicts_and_measures_nothing(tmp_path):
+    given = ["bench", "--models", "ill_mixers:Claiming,ill_mixers:ShortOnly", "--lengths", "16,64", *TINY]
+    done = CliRunner().invoke(app, [*given, "--results", str(tmp_path / "results"), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    lines = {line.split()[0]: line.split()[1:] for line in done.output.splitlines() if line.strip()}
+    assert "8 cells in 2 groups" in done.output
+    assert lines["ill_mixers:ShortOnly"][-1] == "n/a"
+    # Two layers keep 1e15 bytes for each of two sequences, and as much passes: 8e15 bytes, as GiB.
+    assert lines["ill_mixers:Claiming"][:2] == [f"{8e15 / 2**30:.0f}", "GiB"]
+    assert not (tmp_path / "results").exists()
