@@ -358,15 +358,19 @@ def load_records(
     *,
     faults: list[DataError] | None = None,
     paths: dict[str, Path] | None = None,
+    conflicts: list[str] | None = None,
 ) -> list[RunRecord]:
     """All valid records below one or several results folders.
 
     Args:
         faults: collects the errors of damaged files; without it the first one is raised.
         paths: collects where each record lies, by run id.
+        conflicts: collects a sentence for each run of which two folders say different things; that of the
+            first folder counts.
     """
     folders = [results] if isinstance(results, str | Path) else list(results)
     records: dict[str, RunRecord] = {}
+    places: dict[str, Path] = {} if paths is None else paths
     for folder in folders:
         for path in record_files(Path(folder)):
             try:
@@ -376,11 +380,22 @@ def load_records(
                     raise
                 faults.append(error)
             else:
-                if record.run_id not in records:
-                    records[record.run_id] = record
-                    if paths is not None:
-                        paths[record.run_id] = path
+                known = records.setdefault(record.run_id, record)
+                first = places.setdefault(record.run_id, path)
+                if conflicts is not None and (difference := _difference(known, record)):
+                    conflicts.append(f"{record.run_id}: {first} and {path} have {difference}.")
     return list(records.values())
+
+
+def _difference(one: RunRecord, other: RunRecord) -> str:
+    """What two records of one run disagree about that a rerun would repeat: not times, not the machine."""
+    if one.status != other.status:
+        return f"status {one.status} and {other.status}"
+    if (one.accuracy is None) != (other.accuracy is None):
+        return "a score and none"
+    if one.accuracy and other.accuracy and one.accuracy.best != other.accuracy.best:
+        return f"accuracy {one.accuracy.best.accuracy:.4f} and {other.accuracy.best.accuracy:.4f}"
+    return ""
 
 
 def records_frame(records: Sequence[RunRecord]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,18 +25,18 @@ def leaderboard(
     results: Annotated[
         list[Path] | None, typer.Option(help="Folder of records; repeatable. Default: results.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Markdown file; default: LEADERBOARD.md in the first.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the files; the first of the others.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the file is out of date.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a file is out of date.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One object per model and task on stdout.")] = False,
 ) -> None:
-    """Print and write one table per protocol and device."""
+    """Print one table per protocol and device; write them as Markdown, LaTeX, CSV and JSON."""
     from lra_bench.bench.records import load_sessions
     from lra_bench.errors import DataError, UsageError
     from lra_bench.files import write_atomically
     from lra_bench.records import load_records, read_correct
+    from lra_bench.report.artefacts import artefacts, out_of_date
     from lra_bench.report.leaderboard import leaderboard as build
     from lra_bench.report.terminal import console, print_boards
 
@@ -45,7 +46,8 @@ def leaderboard(
             raise UsageError(f"--results {folder}: no such folder. Run a cell first, or name another.")
     faults: list[DataError] = []
     paths: dict[str, Path] = {}
-    records = load_records(folders, faults=faults, paths=paths)
+    conflicts: list[str] = []
+    records = load_records(folders, faults=faults, paths=paths, conflicts=conflicts)
 
     def correctness(record: RunRecord) -> NDArray[np.bool_] | None:
         try:
@@ -56,16 +58,23 @@ def leaderboard(
 
     sessions = [session for folder in folders for session in load_sessions(folder)]
     board = build(records, correctness=correctness, sessions=sessions)
-    path = out or folders[0] / "LEADERBOARD.md"
-    text = board.markdown()
+    folder, written = out or folders[0], artefacts(board, sessions)
+    for conflict in conflicts:
+        typer.echo(f"Conflict: {conflict}", err=True)
     if check:
-        if not path.exists() or path.read_text("utf-8") != text:
-            typer.echo(f"{path} is out of date: run lra-bench leaderboard.", err=True)
+        stale = out_of_date(folder, written)
+        for name in stale:
+            typer.echo(f"{folder / name} is out of date: run lra-bench leaderboard.", err=True)
+        if stale:
             raise typer.Exit(1)
     else:
-        print_boards(console(), board)
-        write_atomically(path, text)
-        typer.echo(f"Written to {path}")
+        for name, content in written.items():
+            write_atomically(folder / name, content)
+        if as_json:
+            typer.echo(json.dumps(board.score_rows(), indent=1))
+        else:
+            print_boards(console(), board)
+            typer.echo(f"Written to {folder}: {', '.join(written)}")
     for fault in faults:
         print(f"Error: {fault}", file=sys.stderr)
     if faults:

@@ -72,19 +72,59 @@ def task_key(record: RunRecord) -> tuple[str, str]:
     return record.task.name, test.sha256 if test else ""
 
 
-def score_cell(records: Sequence[RunRecord]) -> str:
+@dataclass(frozen=True)
+class TaskScore:
+    """What a model reached on one task, over its seeds: a cell of a leaderboard."""
+
+    column: str
+    """The task, with the digest of its test examples where a table has two versions of them."""
+    task: str
+    dataset: str
+    summary: Summary | None
+    """None where no seed has a score; `status` says why."""
+    status: str
+    """ok, speed only (measured without training), not run, or how the runs ended."""
+    failed: int
+    """Runs without a score, of those that trained."""
+    verdict: str
+    """Of the seeds where they agree (`records.VerdictLabel`), else mixed; empty for controls."""
+    letters: str
+    """Models of a column that share one can't be told apart; empty where not compared."""
+    run_ids: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """As in a table."""
+        if self.summary is None:
+            return {"not run": NOT_RUN}.get(self.status, REASONS.get(self.status, self.status))
+        one = self.summary
+        lost = f", {self.failed} failed" if self.failed else ""
+        mark = VERDICT_MARKS.get(self.verdict, "")
+        bounds = interval((one.low, one.high))
+        score = f"{100 * one.mean:.1f} ({bounds}; n={one.seeds}{lost}){mark}"
+        return " ".join(filter(None, [score, self.letters]))
+
+
+def task_score(column: str, records: Sequence[RunRecord], letters_of_it: str = "") -> TaskScore:
+    """The score of one model on one task; `records` are its seeds, or none."""
     if not records:
-        return NOT_RUN
+        return TaskScore(column, "", "", None, "not run", 0, "", "", ())
+    first = records[0]
     scored = [record for record in records if record.accuracy and record.status == "ok"]
-    if not scored:
-        return REASONS.get(records[0].status, "speed only")
-    summary = summarise([record.accuracy.best for record in scored if record.accuracy])
-    marks = {VERDICT_MARKS[record.verdict.label] for record in scored if record.verdict}
-    mark = marks.pop() if len(marks) == 1 and not scored[0].model.control else ""
-    failed = len(records) - len(scored)
-    lost = f", {failed} failed" if failed else ""
-    bounds = interval((summary.low, summary.high))
-    return f"{100 * summary.mean:.1f} ({bounds}; n={summary.seeds}{lost}){mark}"
+    verdicts = {record.verdict.label for record in scored if record.verdict}
+    verdict = "" if first.model.control or not verdicts else verdicts.pop() if len(verdicts) == 1 else "mixed"
+    status = "ok" if scored else "speed only" if first.status == "ok" else first.status
+    return TaskScore(
+        column,
+        first.task.name,
+        first.task.dataset,
+        summarise([record.accuracy.best for record in scored if record.accuracy]) if scored else None,
+        status,
+        len(records) - len(scored),
+        verdict,
+        letters_of_it,
+        tuple(record.run_id for record in records),
+    )
 
 
 def tie_letters(records: Iterable[RunRecord], correctness: Correctness) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 _LATEX = {
@@ -39,8 +39,11 @@ class Table:
         body = markdown_table(self.columns, (row.values() for row in self.rows))
         return "\n\n".join(part for part in (f"{'#' * level} {self.title}", self.note, body) if part)
 
-    def latex(self) -> str:
-        """A floating table in the manner of booktabs, numbers to the right; needs \\usepackage{booktabs}."""
+    def latex(self, bold: Collection[tuple[int, str]] = ()) -> str:
+        """A floating table in the manner of booktabs; needs \\usepackage{booktabs}.
+
+        bold: cells to print so, as row number and column.
+        """
         columns = "l" + "r" * (len(self.columns) - 1)
         lines = [
             r"\begin{table}",
@@ -50,12 +53,19 @@ class Table:
             r"\toprule",
             _latex_line(self.columns),
             r"\midrule",
-            *(_latex_line(row.values()) for row in self.rows),
+            *(self._latex_row(number, row, bold) for number, row in enumerate(self.rows)),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
         ]
         return "\n".join(lines)
+
+    def _latex_row(self, number: int, row: dict[str, str], bold: Collection[tuple[int, str]]) -> str:
+        cells = [
+            rf"\textbf{{{latex_text(cell)}}}" if (number, column) in bold else latex_text(cell)
+            for column, cell in row.items()
+        ]
+        return " & ".join(cells) + r" \\"
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from harness import toy_cell, work
 
 from lra_bench.cli.main import main
+from lra_bench.records import record_files
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path) ->
     assert lra_bench("leaderboard", "--results", str(results), "--check")[0] == 0
     path.write_text(text + "edited by hand")
     assert lra_bench("leaderboard", "--results", str(results), "--check")[0] == 1
+    path.write_text(text)
+    numbers = results / "leaderboard.csv"
+    numbers.write_text(numbers.read_text().replace(",1,0,ok,", ",2,0,ok,"))
+    code, _, err = lra_bench("leaderboard", "--results", str(results), "--check")
+    assert code == 1
+    assert "leaderboard.csv is out of date" in err
 
     damaged = results / "runs" / "damaged.json"
     damaged.write_text("{")
@@ -107,6 +114,25 @@ def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path) ->
     assert code == 5
     assert "damaged.json" in err
     assert "toy:Mean" in out, "the good records still make a table"
+
+
+def test_two_folders_that_disagree_are_a_conflict(lra_bench, results: Path, tmp_path: Path) -> None:
+    (path,) = record_files(results)
+    content = json.loads(path.read_text())
+    same = tmp_path / "same" / path.relative_to(results)
+    same.parent.mkdir(parents=True)
+    same.write_text(path.read_text())
+    content["accuracy"]["best"]["accuracy"] = 0.123
+    other = tmp_path / "other" / path.relative_to(results)
+    other.parent.mkdir(parents=True)
+    other.write_text(json.dumps(content))
+    folders = ["--results", str(results), "--results", str(tmp_path / "same"), "--out", str(tmp_path)]
+    code, _, err = lra_bench("leaderboard", *folders)
+    assert (code, err) == (0, "")
+    _, _, err = lra_bench("leaderboard", *folders, "--results", str(tmp_path / "other"))
+    assert "Conflict" in err
+    assert "0.1230" in err
+    assert len(json.loads(lra_bench("leaderboard", *folders, "--json")[1])) == 1
 
 
 def test_leaderboard_of_no_folder(lra_bench, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from harness import toy_cell, work
 from synthetic_session import cell, session
 
 from lra_bench.records import RunRecord, Score, read_correct, write_predictions
+from lra_bench.report.artefacts import artefacts
 from lra_bench.report.leaderboard import Leaderboard, leaderboard
 from lra_bench.report.scoring import summarise
 
@@ -248,3 +249,44 @@ def test_speed_comes_from_one_session_of_the_same_protocol_and_device(base: RunR
     assert row(board, "s4d")[-3:] == ["-"] * 3
     assert any(measured.record.session in note for note in board.boards[0].notes)
     assert "time" not in leaderboard(records, sessions=[measured]).boards[0].columns, "another device"
+
+
+def test_frames_say_as_numbers_what_the_tables_say(base: RunRecord) -> None:
+    records = [
+        variant(base, "1", model__name="one", accuracy=0.6),
+        variant(base, "2", model__name="one", accuracy=0.7, seed=1),
+        variant(base, "3", model__name="two", accuracy=None, status="oom"),
+    ]
+    board = leaderboard(records)
+    frame = board.frame().set_index("model")
+    one, two = frame.loc["one"], frame.loc["two"]
+    assert (one["mean"], one.seeds, one.status, one.runs) == (pytest.approx(0.65), 2, "ok", "1 2")
+    assert one.low < 0.65 < one.high
+    assert (two.status, two.seeds, two.failed) == ("oom", 0, 1)
+    wide = board.wide_frame().set_index("model")
+    assert wide.loc["one", "toy:Evens"] == pytest.approx(0.65)
+    assert leaderboard([]).frame().empty
+    assert leaderboard([]).wide_frame().empty
+
+
+def test_the_best_score_of_a_column_is_bold_where_scores_are_ranked(base: RunRecord) -> None:
+    records = [
+        ranked(base, "listops", 0.6, model__name="good"),
+        ranked(base, "listops", 0.5, model__name="poor", model__family="x"),
+        ranked(base, "listops", 0.9, model__name="trivial", model__control=True, model__family="control"),
+    ]
+    lines = [line for line in leaderboard(records).latex().splitlines() if line.endswith(r"\\")]
+    bold = [line for line in lines if "textbf" in line]
+    assert len(bold) == 1
+    assert bold[0].startswith("good")
+    plain = leaderboard([variant(base, "1"), variant(base, "2", model__name="x")])
+    assert "textbf" not in plain.latex()
+
+
+def test_every_artefact_is_the_same_for_records_in_any_order(base: RunRecord) -> None:
+    records = [variant(base, str(number), model__name=f"m{number}") for number in range(5)]
+    measured = session([cell("transformer", 64, own_s=1.0)])
+    first = artefacts(leaderboard(records), [measured])
+    again = artefacts(leaderboard(records[::-1]), [measured])
+    assert first == again
+    assert set(first) >= {"LEADERBOARD.md", "leaderboard.tex", "leaderboard.csv", "efficiency.csv"}
