@@ -163,7 +163,8 @@ class _Attention(nn.Module):
 
 class _Transform(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.fft.rfft(x).abs()
+        transformed: Tensor = torch.fft.rfft(x).abs()
+        return transformed
 
 
 def check_flops() -> list[Check]:

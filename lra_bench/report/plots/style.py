@@ -35,7 +35,7 @@ FAMILY_COLOURS = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 DASHES = ("-", "--", "-.", ":")
 FORMATS = ("svg", "png")
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -63,7 +63,7 @@ class Look:
     marker: str
     dashes: str
 
-    def of_line(self) -> dict[str, str]:
+    def of_line(self) -> dict[str, Any]:
         """Arguments for `Axes.plot`."""
         edge = "#8a8000" if self.colour == FAMILY_COLOURS["state_space"] else self.colour
         return {
