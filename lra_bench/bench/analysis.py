@@ -134,6 +134,7 @@ def _row(session: Session, cell: BenchRecord) -> dict[str, Any]:
         "step_time_s": time and time.median_s,
         "step_time_low_s": time and time.median_low_s,
         "step_time_high_s": time and time.median_high_s,
+        "step_time_level": time and time.interval_level,
         "step_time_mad_s": time and time.mad_s,
         "step_time_p05_s": time and time.p05_s,
         "step_time_p95_s": time and time.p95_s,
@@ -146,7 +147,11 @@ def _row(session: Session, cell: BenchRecord) -> dict[str, Any]:
         "time_ratio": ratio and ratio.value,
         "time_ratio_low": ratio and ratio.low,
         "time_ratio_high": ratio and ratio.high,
+        "time_ratio_level": ratio and ratio.level,
+        "time_ratio_rounds": ratio and ratio.rounds,
         "time_ratio_to_explicit": explicit and explicit.value,
+        "time_ratio_to_explicit_low": explicit and explicit.low,
+        "time_ratio_to_explicit_high": explicit and explicit.high,
         "peak_bytes": memory and memory.peak_bytes,
         "state_bytes": memory and memory.state_bytes,
         "step_bytes": memory and memory.step_bytes,
@@ -160,6 +165,7 @@ def _row(session: Session, cell: BenchRecord) -> dict[str, Any]:
         "step_flops": flops and flops.step,
         "uncovered": ", ".join(flops.uncovered) if flops else None,
         "flops_ratio": flops_ratio(session, cell),
+        "flops_ratio_to_explicit": flops_ratio(session, cell, EXPLICIT),
         "flops_per_s": cell.flops_per_s,
         "parameters": cell.parameters.total,
         "parameter_ratio": cell.parameter_ratio,
@@ -173,8 +179,9 @@ class Repeat:
     model: str
     length: int
     compiled: bool
-    bytes_equal: bool
-    flops_equal: bool
+    bytes_equal: bool | None
+    """None where neither session has measured it."""
+    flops_equal: bool | None
     time_change: float
     """Ratio to the reference in the second session over that in the first, less 1."""
     absolute_change: float
@@ -196,13 +203,28 @@ def repeats(first: Session, second: Session) -> list[Repeat]:
         found.append(
             Repeat(
                 *cell.key,
-                bytes_equal=bytes_of[0] == bytes_of[1],
-                flops_equal=flops_of[0] == flops_of[1],
+                bytes_equal=_equal(*bytes_of),
+                flops_equal=_equal(*flops_of),
                 time_change=ratios[1].value / ratios[0].value - 1,
                 absolute_change=other.step_time.median_s / cell.step_time.median_s - 1,
             )
         )
     return found
+
+
+def ended_otherwise(first: Session, second: Session) -> list[str]:
+    """Cells that both sessions have tried and that ended in different ways, in words."""
+    pairs = ((cell, second.find(*cell.key)) for cell in primary_cells(first))
+    return [
+        f"{cell.label}, {cell.length:,}{' compiled' if cell.compiled else ''}: "
+        f"{cell.status}, then {other.status}"
+        for cell, other in pairs
+        if other is not None and other.status != cell.status
+    ]
+
+
+def _equal(one: int | None, other: int | None) -> bool | None:
+    return None if one is None and other is None else one == other
 
 
 def geometric_mean(values: Sequence[float]) -> float:

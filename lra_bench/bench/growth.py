@@ -54,9 +54,8 @@ def growth_of(session: Session, label: str, compiled: bool, quantity: Quantity) 
     values = [value for _, value in known]
     low = high = None
     if quantity == "time":
-        low, high = _exponent_interval([cell for cell, _ in known[-2:]])
-    entry = registry.models.get(known[0][0].model)
-    claim = entry.memory if quantity == "bytes" else entry.time
+        low, high = _exponent_interval(session, [cell for cell, _ in known[-2:]])
+    claim = _claim(known[0][0].model, quantity)
     fitted = None
     if claim and len(known) >= 4:
         try:
@@ -79,18 +78,43 @@ def _exponent(values: Sequence[float], lengths: Sequence[int]) -> float:
     return math.log(values[1] / values[0]) / math.log(lengths[1] / lengths[0])
 
 
-def _exponent_interval(cells: Sequence[BenchRecord]) -> tuple[float | None, float | None]:
+def _claim(model: str, quantity: Quantity) -> str:
+    """Of the model's card; empty for somebody's own model without one, or whose module is not here."""
+    try:
+        entry = registry.models.get(model)
+    except Exception:  # records outlive the modules they are of, which may fail in any way
+        return ""
+    return entry.memory if quantity == "bytes" else entry.time
+
+
+def _exponent_interval(session: Session, cells: Sequence[BenchRecord]) -> tuple[float | None, float | None]:
     """Percentile interval of the exponent: turns are drawn again within each length."""
     rng = np.random.default_rng(0)
     medians = []
     for cell in cells:
-        turns = np.asarray(cell.turns.own_s if cell.turns else cell.step_time and cell.step_time.samples_s)
+        turns = np.asarray(_turns_s(session, cell))
         if turns.size < 2:
             return None, None
         medians.append(np.median(rng.choice(turns, size=(RESAMPLES, turns.size)), axis=1))
     exponents = np.log(medians[1] / medians[0]) / math.log(cells[1].length / cells[0].length)
     low, high = np.quantile(exponents, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def _turns_s(session: Session, cell: BenchRecord) -> list[float]:
+    """Median seconds of each turn. Those of a reference stand in the records of its group: its samples are
+    no substitute where there are any, as steps of one turn resemble each other."""
+    if cell.turns is not None:
+        return cell.turns.own_s
+    beside = [
+        other.turns.reference_s
+        for other in session.cells
+        if other.turns is not None
+        and (other.group, other.length, other.compiled) == (cell.group, cell.length, cell.compiled)
+    ]
+    if cell.role == "reference" and beside:
+        return max(beside, key=len)
+    return cell.step_time.samples_s if cell.step_time else []
 
 
 def _time(cell: BenchRecord) -> float | None:

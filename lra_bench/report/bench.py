@@ -25,6 +25,7 @@ from lra_bench.bench.workload import byte_spec
 from lra_bench.errors import OptionError, UsageError
 from lra_bench.files import write_atomically
 from lra_bench.measure.machine import available_bytes
+from lra_bench.report.bench_text import markdown_text, plain, side_by_side
 from lra_bench.report.numbers import binary_bytes, duration, si
 from lra_bench.report.published import PublishedCost, published_costs
 from lra_bench.report.scoring import NOT_RUN, PARAMETER_MARK, REASONS
@@ -44,13 +45,15 @@ def print_session(out: Console, session: Session) -> None:
 
     from lra_bench.report.terminal import print_rows
 
-    out.print(escape(describe(session)))
+    out.print(escape(plain(describe(session))))
     for table in session_tables(session):
         out.print(f"\n[bold]{escape(table.title)}[/]")
         out.print(f"[dim]{escape(table.note)}[/]")
-        print_rows(out, table.rows)
+        for rows in side_by_side(_changed(table, plain).rows, out.width):
+            columns = list(rows[0])
+            print_rows(out, rows, wrapping=(columns[0], columns[-1]))
     for warning in warnings(session):
-        out.print(f"[yellow]{escape(warning)}[/]")
+        out.print(f"[yellow]{escape(plain(warning))}[/]")
 
 
 def print_plan(out: Console, plan: Plan) -> None:
@@ -88,17 +91,29 @@ def _predicted(plan: Plan, model: str, length: int) -> str:
 
 def session_markdown(session: Session, *, level: int = 2) -> str:
     """The same as Markdown, with headings of `level` and below."""
-    parts = [f"{'#' * level} Measuring session {session.record.session}", describe(session)]
-    parts += [table.markdown(level + 1) for table in (*session_tables(session), *published_tables(session))]
-    parts += [f"- {warning}" for warning in warnings(session)]
+    parts = [f"{'#' * level} Measuring session {plain(session.record.session)}"]
+    parts.append(markdown_text(describe(session)))
+    parts += [_changed(table, markdown_text).markdown(level + 1) for table in _all_tables(session)]
+    parts += [f"- {markdown_text(warning)}" for warning in warnings(session)]
     return "\n\n".join(parts) + "\n"
 
 
 def session_latex(session: Session) -> str:
     """The same as LaTeX tables, ready to paste."""
-    tables = [table.latex() for table in (*session_tables(session), *published_tables(session))]
-    comment = f"% Measuring session {session.record.session}: {describe(session)}"
+    tables = [_changed(table, plain).latex() for table in _all_tables(session)]
+    comment = plain(f"% Measuring session {session.record.session}: {describe(session)}")
     return "\n\n".join([comment, *tables]) + "\n"
+
+
+def _all_tables(session: Session) -> Iterator[Table]:
+    yield from session_tables(session)
+    yield from published_tables(session)
+
+
+def _changed(table: Table, change: Callable[[str], str]) -> Table:
+    """With `change` on every cell: names and options are somebody's own text."""
+    rows = [{column: change(cell) for column, cell in row.items()} for row in table.rows]
+    return Table(table.title, table.note, rows)
 
 
 def write_tables(session: Session, path: Path) -> None:
@@ -145,7 +160,10 @@ def describe(session: Session) -> str:
 
 
 def session_tables(session: Session) -> Iterator[Table]:
-    """Time, memory and FLOPs by length; growth and break-even; what every model got. Eager, then compiled."""
+    """Time, memory and FLOPs by length; growth and break-even; what every model got. Eager, then compiled;
+    nothing while no cell is done."""
+    if not session.cells:
+        return
     for compiled in session.record.compiled:
         mark = " (compiled)" if compiled else ""
         yield _by_length(
@@ -296,7 +314,7 @@ def _break_even_table(session: Session, compiled: bool, mark: str) -> Table:
         f"The length from which a model pays{mark}",
         f"Where it falls below {REFERENCE} and stays there up to {lengths[-1]:,} tokens, interpolated "
         f"between two lengths that were measured; `<= {lengths[0]:,}` already at the shortest. `{UNSURE}` "
-        "an interval there includes 1.",
+        "an interval there includes 1; `to` the longest length at which there was something to compare.",
         rows,
     )
 
@@ -409,13 +427,17 @@ def _pays(session: Session, label: str, compiled: bool, quantity: Literal["time"
     if label == REFERENCE:
         return NOT_RUN
     found = break_even(session, label, compiled, quantity)
-    mark = "" if found.certain else f" {UNSURE}"
+    lengths, mark = session.record.lengths, "" if found.certain else f" {UNSURE}"
+    if found.compared is None:
+        return NOT_RUN
+    shortest, longest = found.compared
+    if longest < lengths[-1]:
+        mark = f", to {longest:,}{mark}"
     if found.kind == "crossing" and found.between is not None:
         low, high = found.between
         about = f"{found.length:,.0f} " if found.length is not None else ""
         return f"{about}({low:,}-{high:,}){mark}"
-    first = session.record.lengths[0]
-    return {"throughout": f"<= {first:,}", "unknown": NOT_RUN}.get(found.kind, found.kind) + mark
+    return (f"<= {shortest:,}" if found.kind == "throughout" else found.kind) + mark
 
 
 def _overrides(session: Session) -> str:

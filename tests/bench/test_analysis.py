@@ -75,6 +75,7 @@ def test_rows_say_everything_and_a_frame_holds_them():
     frame = session_frame(session(cells)).set_index(["model", "length"])
     row = frame.loc[("linformer", 64)]
     assert row.time_ratio == 0.5
+    assert (row.time_ratio_rounds, row.time_ratio_level) == (6, 1 - 2 / 64), "all six, by order statistics"
     assert row.steps_per_s == 4.0
     assert row.tokens_per_s == 4 * 64 / 0.25
     assert (row.peak_bytes, row.step_bytes, row.activations_bytes) == (500, 100, 100)
@@ -107,4 +108,13 @@ def test_repeats_compare_ratios_and_not_times():
     assert same.flops_equal
     (moved,) = repeats(measured(1.0, 0.5, 7), measured(1.0, 0.6, 8))
     assert moved.time_change == pytest.approx(0.2)
-    assert not moved.bytes_equal
+    assert moved.bytes_equal is False
+
+
+def test_what_nobody_measured_is_not_called_equal():
+    both = session([cell("transformer", 64, own_s=1.0), cell("fnet", 64, own_s=1.0, reference_s=1.0)])
+    (one,) = repeats(both, both)
+    assert (one.bytes_equal, one.flops_equal) == (None, None)
+    measured = session([cell("fnet", 64, own_s=1.0, reference_s=1.0, peak_bytes=7)])
+    (one,) = repeats(both, measured)
+    assert (one.bytes_equal, one.flops_equal) == (False, None)

@@ -79,6 +79,18 @@ def test_the_interval_of_an_exponent_covers_it_about_as_often_as_it_says():
     assert 50 <= inside <= 60
 
 
+def test_the_reference_is_resampled_by_turns():
+    # Its samples never vary, its turns do: only from the turns can the interval have a width.
+    cells = []
+    for n in LENGTHS:
+        turns = [quadratic(n) * factor for factor in (0.8, 0.9, 1.0, 1.0, 1.1, 1.2)]
+        cells.append(cell("transformer", n, own_s=quadratic(n)))
+        cells.append(cell("fnet", n, own_s=turns, reference_s=turns))
+    found = growth_of(session(cells), "transformer", False, "time")
+    assert found.low < 1.9
+    assert found.high > 2.1
+
+
 def test_too_few_lengths_have_no_growth_and_no_fit():
     short = model_of("transformer", quadratic, lengths=(512, 1024))
     assert growth_of(session(short[:1]), "transformer", False, "time") is None
@@ -133,6 +145,43 @@ def test_what_alone_fits_pays():
         cell("fnet", 512, status="timeout"),
     ]
     assert break_even(session(swapped), "fnet", False, "time").kind == "not within range"
+
+
+def test_who_runs_out_of_time_may_still_be_smaller():
+    cells = [
+        cell("transformer", 512, status="timeout", peak_bytes=10),
+        cell("fnet", 512, own_s=2.0, peak_bytes=20),
+    ]
+    one = session(cells)
+    assert break_even(one, "fnet", False, "time").kind == "throughout"
+    assert break_even(one, "fnet", False, "bytes").kind == "not within range", "20 bytes against 10"
+    unknown = session([cell("transformer", 512, status="timeout"), cells[1]])
+    assert break_even(unknown, "fnet", False, "bytes").kind == "unknown"
+
+
+def test_a_ratio_outweighs_the_ending_of_another_groups_reference():
+    cells = [
+        cell("transformer", 512, status="timeout", group=0),
+        cell("transformer", 512, own_s=1.0, group=1),
+        cell("fnet", 512, own_s=2.0, reference_s=1.0, group=1),
+    ]
+    assert break_even(session(cells), "fnet", False, "time").kind == "not within range"
+
+
+def test_below_throughout_is_certain_only_if_it_is_everywhere():
+    def noisy_at(length):
+        cells = model_of("transformer", quadratic)
+        for n in LENGTHS:
+            turns = [
+                quadratic(n) * f for f in ((0.7, 0.8, 0.9, 0.9, 1.1, 1.2) if n == length else (0.9,) * 6)
+            ]
+            cells.append(cell("fnet", n, own_s=turns, reference_s=quadratic(n)))
+        return break_even(session(cells), "fnet", False, "time")
+
+    for found in (noisy_at(None), noisy_at(2048)):
+        assert (found.kind, found.compared) == ("throughout", (512, 4096))
+    assert noisy_at(None).certain
+    assert not noisy_at(2048).certain
 
 
 def test_equal_bytes_are_certainly_no_gain():
