@@ -135,7 +135,7 @@ def test_what_did_not_fit_is_not_tried_at_greater_lengths(tmp_path):
 
 
 def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, "-m", "lra_bench.cli.main", "bench", "--models", "ill_mixers:Scale,fnet"]
+    command = [sys.executable, "-P", "-m", "lra_bench.cli.main", "bench", "--models", "ill_mixers:Scale,fnet"]
     command += ["--lengths", "16,24,32", "--batch-size", "2", "--cell-seconds", "1", "--device", "cpu"]
     command += ["--results", str(tmp_path), "--json"]
     for key, value in SMALL.items():
@@ -144,7 +144,8 @@ def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 90
     while len(list(tmp_path.rglob("cells/transformer-16-*.json"))) == 0:
-        assert time.monotonic() < deadline, first.communicate(timeout=5)
+        ended = first.poll() is not None or time.monotonic() > deadline
+        assert not ended, first.communicate(timeout=5)
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
     _, messages = first.communicate(timeout=30)
