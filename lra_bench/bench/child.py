@@ -148,6 +148,9 @@ def serve(connection: Connection) -> None:
     An answer is {"ok": ...}, or {"status": ..., "reason": ...} for a cell that can't go on.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Steps on one batch drive the loss to zero, and the optimiser's moments below the smallest normal number,
+    # where a processor is many times slower: linformer at 16,384 tokens from 0.14 to 0.85 s after 30 steps.
+    torch.set_flush_denormal(True)
     cell: MeasuredCell | None = None
     with refused():
         while True:
