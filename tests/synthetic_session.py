@@ -64,12 +64,17 @@ def cell(
     options=None,
     noise=(),
     method="allocator_events",
+    process=(),
 ):
     """One record. `own_s` and `reference_s` are a turn's seconds, or a list of them."""
     turns = _listed(own_s)
     reference = model == "transformer"
     others = _listed(reference_s)
-    paired = None if reference or None in (turns, others) else {"own_s": turns, "reference_s": others}
+    paired = (
+        None
+        if reference or None in (turns, others)
+        else {"own_s": turns, "reference_s": others, "process": [*process]}
+    )
     step = None if turns is None else sorted(turns)[len(turns) // 2]
     return BenchRecord.model_validate(
         {

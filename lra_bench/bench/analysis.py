@@ -41,16 +41,29 @@ SAME = Ratio(1.0, 1.0, 1.0, 1.0, 0)
 
 
 def time_ratio(cell: BenchRecord) -> Ratio | None:
-    """Step time relative to the reference: the median over rounds of the quotient of two turns, with the
-    distribution-free interval of that median. None without paired turns."""
+    """Step time relative to the reference. None without paired turns.
+
+    The quotient of two turns of the same round; of a process the median over its rounds; of the cell the
+    median over its processes. The interval is the distribution-free one of the median over all rounds,
+    widened to hold what each process said: rounds of one process share what is peculiar to it.
+    """
     if cell.role == "reference":
         return SAME if cell.status == "ok" else None
     if cell.turns is None or not cell.turns.own_s:
         return None
     quotients = [own / other for own, other in zip(cell.turns.own_s, cell.turns.reference_s, strict=True)]
+    by_process: dict[int, list[float]] = {}
+    for process, quotient in zip(cell.turns.process or [0] * len(quotients), quotients, strict=True):
+        by_process.setdefault(process, []).append(quotient)
+    middles = [statistics.median(values) for values in by_process.values()]
     interval = median_interval(quotients)
-    middle = statistics.median(quotients)
-    return Ratio(middle, interval.low, interval.high, interval.level, len(quotients))
+    return Ratio(
+        statistics.median(middles),
+        min(interval.low, *middles),
+        max(interval.high, *middles),
+        interval.level,
+        len(quotients),
+    )
 
 
 def time_ratio_to_explicit(session: Session, cell: BenchRecord) -> Ratio | None:

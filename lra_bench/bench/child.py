@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,13 +28,13 @@ from lra_bench.building import build_model
 from lra_bench.errors import UsageError
 from lra_bench.measure.machine import available_bytes, available_cores
 from lra_bench.measure.memory import is_out_of_memory
-from lra_bench.measure.timing import StepTimer
+from lra_bench.measure.timing import StepTime, StepTimer, pooled
 from lra_bench.memory_limit import limit_memory
 from lra_bench.optimization import autocast
 from lra_bench.protocol import Settings
 from lra_bench.step_metrics import StagedStep, StepMetrics
 
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 0.7
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +128,14 @@ class MeasuredCell:
             torch.cuda.empty_cache()  # the next cell in turn may need it
         return {"seconds": timer.samples_s[before:]}
 
-    def result(self) -> dict[str, Any]:
-        """`records.StepTimePart`, of all turns."""
-        return self.metrics.timed(self._ready()[1].result())
+    def timing(self) -> dict[str, Any]:
+        """The fields of `timing.StepTime`, of the turns that this process had."""
+        return asdict(self._ready()[1].result())
+
+    def result(self, earlier: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """`records.StepTimePart`, of all turns; `earlier` is what other processes of this cell had timed."""
+        before = [StepTime(**one) for one in earlier]
+        return self.metrics.timed(pooled([*before, self._ready()[1].result()]))
 
     def _ready(self) -> tuple[StagedStep, StepTimer]:
         if self._staged is None or self._timer is None:

@@ -2,6 +2,10 @@
 
 Within a group the machine's drift hits all alike, because its cells take their turns one after the other,
 round after round, in an order that is reversed every time. Only one process is ever awake.
+
+Equal processes differ by some per cent for as long as they live (where their memory lies), the reference's
+among them, and no number of rounds shows it. So all of a group is timed in several passes, each in
+processes of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lra_bench import registry
 from lra_bench.bench.machine_state import MachineReading, machine_state, read_machine
@@ -32,8 +36,9 @@ CHILD = "lra_bench.bench.child:serve"
 MIN_ROUNDS = 6
 """Six rounds bound the median by their smallest and largest with a level of 97 %."""
 MAX_ROUNDS = 30
+"""Of a pass."""
 FEWEST_ROUNDS = 5
-"""What a cell gets even if its steps are slower than its share of time allows."""
+"""Over all passes: what a cell gets even if its steps are slower than its share of time allows."""
 PRECISE = 0.02
 """A cell is done when the interval of its ratio is within this share on either side."""
 TURN_S = 0.4
@@ -42,6 +47,13 @@ COLD_STEP_S = 0.5
 """Steps faster than this are preceded by an untimed one in each turn: the caches went cold in the pause."""
 GUARD_SHARE = 0.9
 """Of the memory that is free, what a cell may be predicted to need."""
+
+
+class Round(NamedTuple):
+    """Of a pass, both from 0."""
+
+    number_of_pass: int
+    number: int
 
 
 class CellEndedError(LraBenchError):
@@ -59,8 +71,10 @@ class ActiveCell:
     cell: BenchCell
     process: ForkedProcess | None = None
     found: dict[str, Any] = field(default_factory=dict)
-    rounds: dict[int, float] = field(default_factory=dict)
-    """Median step time of its turn, in seconds, by number of the round."""
+    rounds: dict[Round, float] = field(default_factory=dict)
+    """Median step time of its turn, in seconds."""
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """What its processes of earlier passes have timed."""
     awake_s: float = 0.0
     """Spent on timing."""
     warm_step_s: float = 0.0
@@ -101,12 +115,13 @@ class GroupRun:
     def run(self) -> list[tuple[BenchCell, BenchRecord]]:
         """The records to write, in this order: the reference last, as without it the group is not done."""
         try:
-            for one in self.active:
-                self._guarded(one, self._start)
-            self._rounds([one for one in self.active if one.status == "ok"])
-            for one in self.active:
-                if one.status == "ok":
-                    self._guarded(one, self._finish)
+            self._each(self._prepare)
+            passes = self.plan.processes
+            for number in range(passes):
+                if number:
+                    self._each(self._prepare_again)
+                self._rounds(number, [one for one in self.active if one.status == "ok"])
+                self._each(self._put_away if number < passes - 1 else self._finish)
         finally:
             for one in self.active:
                 if one.process is not None:
@@ -114,6 +129,11 @@ class GroupRun:
         first = self.active[0]
         reference = first if first.status == "ok" else None
         return [(one.cell, self._record(one, reference)) for one in [*self.active[1:], first]]
+
+    def _each(self, action: Callable[[ActiveCell], None]) -> None:
+        for one in self.active:
+            if one.status == "ok":
+                self._guarded(one, action)
 
     def _guarded(self, one: ActiveCell, action: Callable[[ActiveCell], None]) -> None:
         """An action of a cell that may be its last."""
@@ -137,10 +157,9 @@ class GroupRun:
             self.ended_before.setdefault((one.cell.model, one.cell.compiled), (one.status, where))
         self.say(one.cell, one.status, one.reason)
 
-    def _start(self, one: ActiveCell) -> None:
-        """Everything but time: the process, parameters, the guard, FLOPs, warm-up, memory."""
+    def _open(self, one: ActiveCell) -> None:
+        """A process of its own, that knows what it is to measure."""
         cell, plan = one.cell, self.plan
-        self.say(cell, "FLOPs and memory", None)
         one.process = self.server.start(CHILD)
         self._ask(
             one,
@@ -156,6 +175,12 @@ class GroupRun:
             padded=plan.padded,
             session=self.session,
         )
+
+    def _prepare(self, one: ActiveCell) -> None:
+        """Everything but time: parameters, the guard, FLOPs, warm-up, memory."""
+        cell, plan = one.cell, self.plan
+        self.say(cell, "FLOPs and memory", None)
+        self._open(one)
         one.found = self._read_partial(cell)
         one.found["describe"] = described = self._ask(one, "describe")
         before = self.ended_before.get((cell.model, cell.compiled))
@@ -171,11 +196,7 @@ class GroupRun:
             )
         if "flops" not in one.found:
             one.found["flops"] = self._ask(one, "flops")
-        start = time.monotonic()
-        # The first of a compiled model's steps is its compilation, which is not its time.
-        limits = (5, plan.timeout_s) if cell.compiled else (2, plan.cell_seconds / 3)
-        one.found["warm_up"] = self._ask(one, "warm_up", min_steps=limits[0], max_seconds=limits[1])
-        one.awake_s += 0.0 if cell.compiled else time.monotonic() - start
+        one.found["warm_up"] = self._warm_up(one)
         if "memory" not in one.found and plan.device != "mps":
             one.found["memory"] = self._ask(one, "memory")
         write_atomically(
@@ -183,19 +204,44 @@ class GroupRun:
             json.dumps({name: one.found[name] for name in ("flops", "memory") if name in one.found}),
         )
 
-    def _rounds(self, active: list[ActiveCell]) -> None:
-        """Turn by turn until every cell is precise enough or has had its time."""
+    def _prepare_again(self, one: ActiveCell) -> None:
+        """For the next pass."""
+        self._open(one)
+        self._warm_up(one)
+
+    def _put_away(self, one: ActiveCell) -> None:
+        """Ends a pass: keeps what its process has timed."""
+        one.earlier.append(self._ask(one, "timing"))
+        assert one.process is not None
+        one.process.kill()
+        one.process = None
+
+    def _warm_up(self, one: ActiveCell) -> dict[str, Any]:
+        start = time.monotonic()
+        # The first of a compiled model's steps is its compilation, which is not its time.
+        share = self.plan.cell_seconds / 3 / self.plan.processes
+        limits = (5, self.plan.timeout_s) if one.cell.compiled else (2, share)
+        answer: dict[str, Any] = self._ask(one, "warm_up", min_steps=limits[0], max_seconds=limits[1])
+        one.awake_s += 0.0 if one.cell.compiled else time.monotonic() - start
+        return answer
+
+    def _rounds(self, number_of_pass: int, active: list[ActiveCell]) -> None:
+        """Turn by turn until every cell is precise enough or has had its time for this pass."""
         for one in active:
-            one.machine_before = read_machine()
+            if number_of_pass == 0:
+                one.machine_before = read_machine()
             one.warm_step_s = self._turn_or_end(one, 1, 1) or math.inf  # says how long a turn is
         reference = active[0] if active and active[0].cell.role == "reference" else None
         for number in range(MAX_ROUNDS):
             waiting = [
                 one
                 for one in active
-                if one.status == "ok" and one is not reference and not self._enough(one, reference)
+                if one.status == "ok"
+                and one is not reference
+                and not self._enough(one, reference, number_of_pass)
             ]
-            alone = reference is not None and len(active) == 1 and not self._enough(reference, None)
+            alone = len(active) == 1 and reference is not None
+            alone = alone and not self._enough(active[0], None, number_of_pass)
             if not waiting and not alone:
                 return
             lead = [reference] if reference is not None and reference.status == "ok" else []
@@ -204,8 +250,9 @@ class GroupRun:
                 steps = min(MAX_TURN_STEPS, max(1, round(TURN_S / one.warm_step_s)))
                 median = self._turn_or_end(one, steps, 1 if one.warm_step_s < COLD_STEP_S else 0)
                 if median is not None:
-                    one.rounds[number] = median
-            self.say((waiting or active)[0].cell, f"round {number + 1}", None)
+                    one.rounds[Round(number_of_pass, number)] = median
+            counted = f"round {number + 1} of pass {number_of_pass + 1}"
+            self.say((waiting or active)[0].cell, counted, None)
 
     def _turn_or_end(self, one: ActiveCell, steps: int, settle_steps: int) -> float | None:
         """Median seconds of a turn, or None if the cell has ended with it."""
@@ -219,21 +266,24 @@ class GroupRun:
         self._guarded(one, turn)
         return statistics.median(seconds) if seconds else None
 
-    def _enough(self, one: ActiveCell, reference: ActiveCell | None) -> bool:
-        if len(one.rounds) < FEWEST_ROUNDS:
+    def _enough(self, one: ActiveCell, reference: ActiveCell | None, number_of_pass: int) -> bool:
+        """Whether the cell is done with this pass."""
+        own = {key: value for key, value in one.rounds.items() if key.number_of_pass == number_of_pass}
+        passes = self.plan.processes
+        if len(own) < math.ceil(FEWEST_ROUNDS / passes):
             return False
-        if one.awake_s >= self.plan.cell_seconds:
+        if one.awake_s >= self.plan.cell_seconds * (number_of_pass + 1) / passes:
             return True
-        if len(one.rounds) < MIN_ROUNDS:
-            return False
-        values = _paired(one, reference) if reference is not None else list(one.rounds.values())
+        values = list(own.values())
+        if reference is not None:
+            values = [own[key] / reference.rounds[key] for key in own if key in reference.rounds]
         if len(values) < MIN_ROUNDS:
             return False
         interval, middle = median_interval(values), statistics.median(values)
         return max(interval.high - middle, middle - interval.low) <= PRECISE * middle
 
     def _finish(self, one: ActiveCell) -> None:
-        one.found["time"] = self._ask(one, "result")
+        one.found["time"] = self._ask(one, "result", earlier=one.earlier)
 
     def _record(self, one: ActiveCell, reference: ActiveCell | None) -> BenchRecord:
         cell, found = one.cell, one.found
@@ -242,10 +292,11 @@ class GroupRun:
         flops = found.get("flops")
         turns = None
         if timed and reference is not None and one is not reference:
-            shared = [number for number in one.rounds if number in reference.rounds]
+            shared = [key for key in one.rounds if key in reference.rounds]
             turns = Turns(
-                own_s=[one.rounds[number] for number in shared],
-                reference_s=[reference.rounds[number] for number in shared],
+                own_s=[one.rounds[key] for key in shared],
+                reference_s=[reference.rounds[key] for key in shared],
+                process=[key.number_of_pass for key in shared],
             )
         warm_up = found.get("warm_up", {"backend": "", "kernels": []})
         return BenchRecord.model_validate(
@@ -287,10 +338,6 @@ class GroupRun:
         path = self.partial / f"{cell.file_name}.json"
         found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         return found
-
-
-def _paired(one: ActiveCell, reference: ActiveCell) -> list[float]:
-    return [own / reference.rounds[n] for n, own in one.rounds.items() if n in reference.rounds]
 
 
 def _undescribed(model: str) -> dict[str, Any]:

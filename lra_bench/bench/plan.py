@@ -25,6 +25,8 @@ LENGTHS = (1024, 2048, 3072, 4096)
 """Of the 2020 paper's efficiency table."""
 GROUP_SIZE = 5
 """Cells that take turns beside their reference. Few, so that a round is short against the machine's drift."""
+PROCESSES = 3
+"""That a cell is timed in, one after another: equal processes differ, for as long as they live."""
 CPU_BATCH_SIZE = 4
 """By default on a CPU, where the protocol's batch would take hours."""
 NETWORKS = ("mixer", "encoder")
@@ -78,6 +80,7 @@ class Plan:
     cell_seconds: float
     timeout_s: float
     group_size: int
+    processes: int
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -137,6 +140,7 @@ def resolve_plan(
     cell_seconds: float = 60.0,
     timeout_s: float = 600.0,
     group_size: int = GROUP_SIZE,
+    processes: int = PROCESSES,
 ) -> Plan:
     """Checks everything a user named.
 
@@ -148,6 +152,7 @@ def resolve_plan(
         assignments: dotted keys under a section of the protocol, or under `model` for all models named.
         cell_seconds: how long a cell may be timed; at least five turns are taken in any case.
         timeout_s: how long any single answer of a cell may take before it ends as `timeout`.
+        processes: how many fresh ones each cell is timed in, each for its share of `cell_seconds`.
 
     Raises:
         UsageError: an unknown name or key, a value out of range, or a model without a step to time.
@@ -157,6 +162,7 @@ def resolve_plan(
     require(cell_seconds > 0, "cell_seconds", cell_seconds, "more than 0 seconds")
     require(timeout_s > 0, "timeout_s", timeout_s, "more than 0 seconds")
     require(group_size >= 1, "group_size", group_size, "at least 1")
+    require(processes >= 1, "processes", processes, "at least 1")
     loaded = protocols.load(protocol) if isinstance(protocol, str) else protocol
     given = dict(assignments or {})
     device, slug = resolve_device(device)
@@ -202,6 +208,7 @@ def resolve_plan(
         cell_seconds=cell_seconds,
         timeout_s=timeout_s,
         group_size=group_size,
+        processes=processes,
     )
 
 

@@ -45,6 +45,8 @@ class Turns(Part):
 
     own_s: list[float]
     reference_s: list[float]
+    process: list[int] = Field(default_factory=list)
+    """Number of the process that each turn was in; the reference's has the same. Empty: all in one."""
 
 
 class MachineState(Part):
@@ -134,6 +136,8 @@ class SessionRecord(Part):
     cell_seconds: float
     timeout_s: float
     group_size: int
+    processes: int = 1
+    """How many, one after another, each cell was timed in."""
     environment: dict[str, Any]
     provenance: dict[str, Any]
     wall_s: float | None

@@ -222,6 +222,7 @@ def _session_record(plan: Plan, name: str, command: str) -> SessionRecord:
             "cell_seconds": plan.cell_seconds,
             "timeout_s": plan.timeout_s,
             "group_size": plan.group_size,
+            "processes": plan.processes,
             "environment": environment,
             "provenance": {**describe_provenance(command), "started": started},
             "wall_s": None,

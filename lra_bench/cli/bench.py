@@ -43,6 +43,7 @@ def bench(
     cell_seconds: Annotated[
         float, typer.Option(help="Longest timing of a cell; five turns at least.")
     ] = 60.0,
+    processes: Annotated[int, typer.Option(help="Fresh ones that share a cell's timing.")] = 3,
     timeout: Annotated[float, typer.Option(help="Seconds for one answer before a cell ends as T/O.")] = 600.0,
     results: Annotated[Path, typer.Option(help="Folder for records.")] = Path("results"),
     new: Annotated[bool, typer.Option("--new", help="Measure again what is complete.")] = False,
@@ -75,6 +76,7 @@ def bench(
         assignments=parse_assignments(settings or []),
         cell_seconds=cell_seconds,
         timeout_s=timeout,
+        processes=processes,
     )
     if dry_run:
         print_plan(console(), plan)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import fmean, median, pstdev
@@ -159,41 +159,15 @@ class StepTimer:
         """Summary of the samples so far."""
         if not self._samples or self._first_step_s is None:
             raise UsageError("StepTimer.result: no samples yet. Call warm_up() and take() first.")
-        samples = self._samples
-        middle = median(samples)
-        interval = median_interval(samples)
-        variation = pstdev(samples) / fmean(samples)
-        return StepTime(
-            samples_s=list(samples),
-            cpu_samples_s=list(self._cpu_samples),
-            device_samples_s=list(self._device_samples) or None,
+        return _summary(
+            samples=self._samples,
+            cpu_samples=self._cpu_samples,
+            device_samples=self._device_samples,
             first_step_s=self._first_step_s,
             warm_up_steps=self._warm_up_steps,
             warmed_up=self._warmed_up,
-            median_s=middle,
-            median_low_s=interval.low,
-            median_high_s=interval.high,
-            interval_level=interval.level,
-            mad_s=median(abs(sample - middle) for sample in samples),
-            p05_s=float(np.quantile(samples, 0.05)),
-            p95_s=float(np.quantile(samples, 0.95)),
-            min_s=min(samples),
-            variation=variation,
-            cpu_median_s=median(self._cpu_samples),
-            others_busy_cores=self._others_busy,
-            noise=self._noise(variation),
+            others_busy=self._others_busy,
         )
-
-    def _noise(self, variation: float) -> list[str]:
-        noise = []
-        if variation > NOISY_VARIATION:
-            noise.append(f"samples vary by {variation:.0%}, over {NOISY_VARIATION:.0%}")
-        cores = available_cores()
-        if self._others_busy is not None and self._others_busy > NOISY_BUSY_SHARE * cores:
-            noise.append(f"others kept {self._others_busy:.1f} of {cores} cores busy before the first step")
-        if not self._warmed_up:
-            noise.append("still changing when warm-up ended")
-        return noise
 
     def _sample(self) -> None:
         wall, cpu, on_device = self._timed_step()
@@ -222,6 +196,72 @@ class StepTimer:
         end, cpu_end = time.perf_counter_ns(), time.process_time_ns()
         on_device = events[0].elapsed_time(events[1]) / 1e3 if on_cuda else None
         return (end - start) / 1e9, (cpu_end - cpu_start) / 1e9, on_device
+
+
+def pooled(results: Sequence[StepTime]) -> StepTime:
+    """Timings of the same step in several processes as one: all samples, in the order of the processes.
+
+    The first step is that of the first process; of `others_busy_cores` the largest counts, and `warmed_up` is
+    true only if it is for each.
+    """
+    require(bool(results), "results", 0, "at least one timing")
+    busy = [one.others_busy_cores for one in results if one.others_busy_cores is not None]
+    return _summary(
+        samples=[sample for one in results for sample in one.samples_s],
+        cpu_samples=[sample for one in results for sample in one.cpu_samples_s],
+        device_samples=[sample for one in results for sample in one.device_samples_s or []],
+        first_step_s=results[0].first_step_s,
+        warm_up_steps=sum(one.warm_up_steps for one in results),
+        warmed_up=all(one.warmed_up for one in results),
+        others_busy=max(busy, default=None),
+    )
+
+
+def _summary(
+    *,
+    samples: list[float],
+    cpu_samples: list[float],
+    device_samples: list[float],
+    first_step_s: float,
+    warm_up_steps: int,
+    warmed_up: bool,
+    others_busy: float | None,
+) -> StepTime:
+    middle = median(samples)
+    interval = median_interval(samples)
+    variation = pstdev(samples) / fmean(samples)
+    return StepTime(
+        samples_s=list(samples),
+        cpu_samples_s=list(cpu_samples),
+        device_samples_s=list(device_samples) or None,
+        first_step_s=first_step_s,
+        warm_up_steps=warm_up_steps,
+        warmed_up=warmed_up,
+        median_s=middle,
+        median_low_s=interval.low,
+        median_high_s=interval.high,
+        interval_level=interval.level,
+        mad_s=median(abs(sample - middle) for sample in samples),
+        p05_s=float(np.quantile(samples, 0.05)),
+        p95_s=float(np.quantile(samples, 0.95)),
+        min_s=min(samples),
+        variation=variation,
+        cpu_median_s=median(cpu_samples),
+        others_busy_cores=others_busy,
+        noise=_noise(variation, warmed_up, others_busy),
+    )
+
+
+def _noise(variation: float, warmed_up: bool, others_busy: float | None) -> list[str]:
+    noise = []
+    if variation > NOISY_VARIATION:
+        noise.append(f"samples vary by {variation:.0%}, over {NOISY_VARIATION:.0%}")
+    cores = available_cores()
+    if others_busy is not None and others_busy > NOISY_BUSY_SHARE * cores:
+        noise.append(f"others kept {others_busy:.1f} of {cores} cores busy before the first step")
+    if not warmed_up:
+        noise.append("still changing when warm-up ended")
+    return noise
 
 
 def measure_step_time(

@@ -66,6 +66,10 @@ def test_turns_give_their_own_samples():
     first, second = cell.turn(3, 1)["seconds"], cell.turn(2, 0)["seconds"]
     assert (len(first), len(second)) == (3, 2)
     assert cell.result()["samples_s"] == [*first, *second]
+    other = measured_cell("fnet")
+    other.warm_up(2, 0.1)
+    third = other.turn(2, 0)["seconds"]
+    assert other.result([cell.timing()])["samples_s"] == [*first, *second, *third]
 
 
 def test_batches_are_the_same_for_all_and_masks_come_from_lengths():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,25 @@ def test_every_model_and_length_has_its_cell(measured):
     }
     assert {cell.model for cell in session.cells if cell.role == "reference"} == {"transformer"}
     assert events[-1]["done"] <= events[-1]["total"] == 8
+
+
+def test_every_cell_is_timed_in_fresh_processes(measured):
+    _, plan, session, _ = measured
+    assert session.record.processes == plan.processes == 3
+    for cell in session.cells:
+        if cell.role == "cell":
+            rounds = Counter(cell.turns.process)
+            assert sorted(rounds) == [0, 1, 2]
+            assert min(rounds.values()) >= 2  # five in all, shared by three
+        # The first steps of three processes: at least two each before any sample.
+        assert cell.step_time.warm_up_steps >= 3 * 2
+
+
+def test_a_single_process_is_a_choice(tmp_path):
+    session = run_session(plan_of("fnet", processes=1), tmp_path)
+    turns = session.find("fnet", 16, False).turns
+    assert set(turns.process) == {0}
+    assert len(turns.own_s) >= 5
 
 
 def test_a_cell_has_everything_that_was_asked_for(measured):

@@ -9,7 +9,7 @@ import torch
 
 from lra_bench.errors import OptionError, UsageError
 from lra_bench.measure import timing
-from lra_bench.measure.timing import StepTimer, measure_step_time
+from lra_bench.measure.timing import StepTimer, measure_step_time, pooled
 
 
 class FakeClock:
@@ -115,6 +115,33 @@ def test_turns_add_up_and_settling_steps_are_left_out(clock):
     timer.take(2, settle_steps=1)
     timer.take(2, settle_steps=1)
     assert timer.result().samples_s == [0.001, 0.002, 0.003, 0.004]
+
+
+def test_timings_of_several_processes_are_one_with_all_samples():
+    fast = make_step_time([1.0, 1.1, 1.2], first_step_s=9.0, others_busy_cores=None)
+    slow = make_step_time([2.0, 2.1], first_step_s=7.0, warmed_up=False, others_busy_cores=0.25)
+    both = pooled([fast, slow])
+    assert both.samples_s == [1.0, 1.1, 1.2, 2.0, 2.1]
+    assert both.cpu_samples_s == both.samples_s
+    assert both.device_samples_s is None
+    assert both.median_s == 1.2
+    assert both.min_s == 1.0
+    assert both.first_step_s == 9.0
+    assert both.warm_up_steps == 6
+    assert not both.warmed_up
+    assert both.others_busy_cores == 0.25
+    assert any("vary" in reason for reason in both.noise)  # though each of them alone is quiet
+    assert not any("vary" in reason for reason in (*fast.noise, *slow.noise))
+    with pytest.raises(OptionError, match="results"):
+        pooled([])
+
+
+def make_step_time(samples, *, first_step_s, others_busy_cores, warmed_up=True):
+    timer = StepTimer(lambda: None)
+    timer._samples, timer._cpu_samples = list(samples), list(samples)
+    timer._first_step_s, timer._warm_up_steps, timer._warmed_up = first_step_s, 3, warmed_up
+    timer._others_busy = others_busy_cores
+    return timer.result()
 
 
 def test_order_of_calls_is_enforced(clock):
