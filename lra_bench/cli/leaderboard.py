@@ -36,7 +36,7 @@ def leaderboard(
     from lra_bench.errors import DataError, UsageError
     from lra_bench.files import write_atomically
     from lra_bench.records import load_records, read_correct
-    from lra_bench.report.artefacts import artefacts, out_of_date
+    from lra_bench.report.artefacts import artefacts, out_of_date, relative_files
     from lra_bench.report.leaderboard import leaderboard as build
     from lra_bench.report.terminal import console, print_boards
 
@@ -58,7 +58,8 @@ def leaderboard(
 
     sessions = [session for folder in folders for session in load_sessions(folder)]
     board = build(records, correctness=correctness, sessions=sessions)
-    folder, written = out or folders[0], artefacts(board, sessions)
+    folder = out or folders[0]
+    written = artefacts(board, sessions, records, files=relative_files(paths, folder))
     for conflict in conflicts:
         typer.echo(f"Conflict: {conflict}", err=True)
     if check:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
-from lra_bench.report.numbers import binary_bytes, percent, si
+from lra_bench.report.further import commands_table, families_table, missing_table
+from lra_bench.report.numbers import binary_bytes, duration, percent, si
+from lra_bench.report.pareto import pareto_front, trades
 from lra_bench.report.scoring import (
     AVERAGES,
     NOT_RUN,
@@ -82,6 +84,9 @@ class Board:
     details_columns: list[str]
     details: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    speed: Session | None = None
+    """Where its columns of time, memory and FLOPs come from."""
+    further: list[Table] = field(default_factory=list)
 
     def markdown(self) -> str:
         parts = [f"## {self.title}", markdown_table(self.columns, [row.cells for row in self.rows])]
@@ -91,6 +96,11 @@ class Board:
             markdown_table(self.details_columns, self.details),
             "</details>",
         ]
+        for table in self.further:
+            if table.rows:
+                lines = markdown_table(table.columns, (row.values() for row in table.rows))
+                body = "\n\n".join(filter(None, (table.note, lines)))
+                parts.append(f"<details><summary>{table.title}</summary>\n\n{body}\n\n</details>")
         return "\n\n".join(parts)
 
     def latex(self) -> str:
@@ -142,6 +152,7 @@ class Leaderboard:
                 "control": row.control,
                 "task": score.column,
                 "dataset": score.dataset,
+                "chance": score.chance,
                 "mean": score.summary and score.summary.mean,
                 "low": score.summary and score.summary.low,
                 "high": score.summary and score.summary.high,
@@ -255,6 +266,9 @@ def _board(
         if speed is not None:
             cells += speed_cells(speed, label, group.compiled, NOT_RUN, REASONS)
         rows.append(Row(cells, first.model.control, label, first.model.family, scores))
+    if speed is not None:
+        _add_pareto(rows, speed, group.compiled)
+    shown = [record for label in order for record in by_model[label]]
     title = f"{group.protocol} on {group.device}, {group.precision}{', compiled' if group.compiled else ''}"
     notes = [f"Protocol {group.protocol} `{group.sha256[:12]}`."]
     overrides = ", ".join(filter(None, [group.data_changes, group.other_changes]))
@@ -267,8 +281,9 @@ def _board(
     else:
         notes.append("No averages and no ranks under this protocol.")
     if speed is not None:
-        further += list(SPEED_COLUMNS)
+        further += [*SPEED_COLUMNS, "Pareto"]
         notes.append(speed_note(speed, group.compiled))
+        notes.append("Pareto: tasks on which no other model has both a faster step and a better mean.")
     for (_task, sha), name in columns.items():
         data = next(r.task for r in records if _column(r, columns) == name)
         about = [f"{name}: {data.dataset}, test examples `{sha[:12] or 'none'}`.", *data.remarks]
@@ -279,10 +294,26 @@ def _board(
         ranks,
         ["model", "family", "parameters", *columns.values(), *further],
         rows,
-        ["model", "task", "seed", "status", "accuracy", "steps", "peak memory", "FLOPs a step", "run"],
-        [_detail(record, label_of(record)) for label in order for record in by_model[label]],
+        [
+            *("model", "task", "seed", "status", "accuracy", "steps", "to target", "trials"),
+            *("peak memory", "FLOPs a step", "run"),
+        ],
+        [_detail(record, label_of(record)) for record in shown],
         notes,
+        speed,
+        [families_table(rows), missing_table(rows, records), commands_table(shown)],
     )
+
+
+def _add_pareto(rows: Sequence[Row], speed: Session, compiled: bool) -> None:
+    """The last column: tasks on whose front of accuracy and step time a model lies."""
+    scored = [(row.label, row.scores) for row in rows if not row.control]
+    fronts: dict[str, list[str]] = {}
+    for task, models in trades(scored, speed, compiled=compiled).items():
+        for one in pareto_front(models, "time"):
+            fronts.setdefault(one.label, []).append(task)
+    for row in rows:
+        row.cells.append(", ".join(fronts.get(row.label, [])) if not row.control else "")
 
 
 def _task_columns(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
@@ -319,6 +350,17 @@ def _ratio(records: Sequence[RunRecord]) -> str:
     return (ratios[0] if len(ratios) == 1 else f"{ratios[0]} to {ratios[-1]}") + mark
 
 
+def _to_target(record: RunRecord) -> str:
+    """'1,200 steps, 41.0 s to 60.0 %'"""
+    accuracy = record.accuracy
+    if accuracy is None or accuracy.target_accuracy is None:
+        return NOT_RUN
+    if accuracy.steps_to_target is None or accuracy.seconds_to_target is None:
+        return f"{percent(accuracy.target_accuracy)} not reached"
+    seconds = duration(accuracy.seconds_to_target)
+    return f"{accuracy.steps_to_target:,} steps, {seconds} to {percent(accuracy.target_accuracy)}"
+
+
 def _detail(record: RunRecord, label: str) -> list[str]:
     flops = record.flops
     return [
@@ -328,6 +370,8 @@ def _detail(record: RunRecord, label: str) -> list[str]:
         record.status if not record.reason else f"{record.status}: {record.reason}",
         percent(record.accuracy.best.accuracy) if record.accuracy else NOT_RUN,
         "fitted" if record.model.kind == "estimator" else f"{record.protocol.settings.budget.steps:,}",
+        _to_target(record),
+        str(record.protocol.tuning_trials),
         binary_bytes(record.peak_memory.peak_bytes) if record.peak_memory else NOT_RUN,
         si(flops.step) if flops else NOT_RUN,
         record.run_id,

@@ -91,6 +91,10 @@ class TaskScore:
     letters: str
     """Models of a column that share one can't be told apart; empty where not compared."""
     run_ids: tuple[str, ...]
+    chance: float | None = None
+    """Accuracy of the best guess that ignores the input; None where not run."""
+    above_chance: int | None = None
+    """Seeds whose own interval lies above chance: some tasks are learned by some seeds and not by others."""
 
     @property
     def text(self) -> str:
@@ -101,7 +105,10 @@ class TaskScore:
         lost = f", {self.failed} failed" if self.failed else ""
         mark = VERDICT_MARKS.get(self.verdict, "")
         bounds = interval((one.low, one.high))
-        score = f"{100 * one.mean:.1f} ({bounds}; n={one.seeds}{lost}){mark}"
+        split = ""
+        if self.above_chance is not None and 0 < self.above_chance < one.seeds:
+            split = f", {self.above_chance} above chance"
+        score = f"{100 * one.mean:.1f} ({bounds}; n={one.seeds}{split}{lost}){mark}"
         return " ".join(filter(None, [score, self.letters]))
 
 
@@ -124,6 +131,8 @@ def task_score(column: str, records: Sequence[RunRecord], letters_of_it: str = "
         verdict,
         letters_of_it,
         tuple(record.run_id for record in records),
+        first.task.chance,
+        sum(one.accuracy.best.interval[0] > one.task.chance for one in scored if one.accuracy),
     )
 
 

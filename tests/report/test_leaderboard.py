@@ -243,10 +243,10 @@ def test_speed_comes_from_one_session_of_the_same_protocol_and_device(base: RunR
     )
     records = [variant(base, name, model__name=name) for name in ("fnet", "local", "s4d")]
     board = leaderboard(records, sessions=[measured.model_copy(update={"record": fitting}), measured])
-    assert board.boards[0].columns[-3:] == ["time", "peak memory", "FLOPs"]
-    assert row(board, "fnet")[-3:] == ["0.50 (0.50-0.50)", "0.80", "0.20"]
-    assert row(board, "local")[-3:] == ["OOM"] * 3
-    assert row(board, "s4d")[-3:] == ["-"] * 3
+    assert board.boards[0].columns[-4:] == ["time", "peak memory", "FLOPs", "Pareto"]
+    assert row(board, "fnet")[-4:] == ["0.50 (0.50-0.50)", "0.80", "0.20", base.task.name]
+    assert row(board, "local")[-4:] == [*["OOM"] * 3, ""]
+    assert row(board, "s4d")[-4:] == [*["-"] * 3, ""]
     assert any(measured.record.session in note for note in board.boards[0].notes)
     assert "time" not in leaderboard(records, sessions=[measured]).boards[0].columns, "another device"
 

@@ -84,7 +84,8 @@ def _panel(
             blended = axes.get_xaxis_transform()
             axes.plot(lost[0], 0.97, LOST, color=look["color"], transform=blended, clip_on=False)
     _guides(axes, session, quantity, compiled)
-    axes.legend(loc="upper left", handlelength=2.6, labelspacing=0.25)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", handlelength=2.6, labelspacing=0.25)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n / 1024:g}K" if n >= 1024 else f"{n:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     show = duration if quantity == "time" else binary_bytes

@@ -35,6 +35,7 @@ FAMILY_COLOURS = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
 DASHES = ("-", "--", "-.", ":")
 FORMATS = ("svg", "png")
+SVG_METADATA: Any = {"Date": None}
 SETTINGS: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -98,6 +99,16 @@ def styled() -> Iterator[None]:
         yield
 
 
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG; the same figure gives the same text."""
+    import io
+
+    held = io.StringIO()
+    with styled():
+        figure.savefig(held, format="svg", metadata=SVG_METADATA, bbox_inches="tight")
+    return held.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
     """Writes SVG or PNG, by the ending; the same figure gives the same bytes.
 
@@ -109,6 +120,6 @@ def save(figure: Figure, path: Path) -> None:
         raise UsageError(
             f"{path}: figures are written as {' or '.join(FORMATS)}; choose one of these endings."
         )
-    metadata = {"Date": None} if ending == "svg" else {"Software": None}
+    metadata = SVG_METADATA if ending == "svg" else {"Software": None}
     with styled(), atomic_path(path) as temporary, temporary.open("wb") as file:
         figure.savefig(file, format=ending, metadata=metadata, bbox_inches="tight")

@@ -1,0 +1,1 @@
+"""The page: one file with every table, figure and record; see `render.page`."""
