@@ -10,7 +10,7 @@ has its turn in every round: the ratio of two times is that of turns taken in th
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,6 +209,16 @@ def session_folders(results: Path, pattern: str = "*/*") -> Iterator[Path]:
 def load_sessions(results: str | Path = "results") -> list[Session]:
     """All sessions below a results folder, oldest first. Raises DataError for damaged ones."""
     return [read_session(folder) for folder in session_folders(Path(results))]
+
+
+def newest_of_each_plan(sessions: Sequence[Session]) -> list[Session]:
+    """Without those that were taken again, in the order of their plans' first ones."""
+    found: dict[str, Session] = {}
+    for session in sessions:
+        known = found.get(session.record.plan_sha256)
+        if known is None or session.record.session > known.record.session:
+            found[session.record.plan_sha256] = session
+    return list(found.values())
 
 
 def find_session(results: Path, name: str) -> Session:

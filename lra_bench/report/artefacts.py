@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra_bench.bench.analysis import session_frame
-from lra_bench.bench.records import Session
+from lra_bench.bench.records import Session, newest_of_each_plan
 from lra_bench.records import RunRecord
 from lra_bench.report.leaderboard import Leaderboard
 from lra_bench.report.page.content import page_content
@@ -41,7 +41,8 @@ def artefacts(
 
     files: by run id, where a record's file lies relative to the page.
     """
-    figures = {name: (title, svg_text(one)) for name, title, one in board_figures(board, sessions, records)}
+    newest = newest_of_each_plan(sessions)
+    figures = {name: (title, svg_text(one)) for name, title, one in board_figures(board, newest, records)}
     shown = [PageFigure(title, svg) for title, svg in figures.values()]
     written = {
         "LEADERBOARD.md": board.markdown(),
@@ -49,7 +50,7 @@ def artefacts(
         "leaderboard.csv": _csv(board.frame()),
         "leaderboard_wide.csv": _csv(board.wide_frame()),
         "leaderboard.json": json.dumps(board.score_rows(), indent=1, ensure_ascii=False) + "\n",
-        PAGE: page(page_content(board, records, sessions, files=files), shown),
+        PAGE: page(page_content(board, records, newest, files=files), shown),
         **{f"plots/{name}.svg": svg for name, (_, svg) in figures.items()},
     }
     if sessions:

@@ -19,6 +19,10 @@ COLUMNS = 3
 AREA = 60.0
 """Square points of a bubble that needs as much of the other quantity as the reference."""
 AREAS_SHOWN = (0.25, 1.0, 4.0)
+SMALLEST_AREA, LARGEST_AREA = 0.2, 8.0
+"""In units of AREA: smaller ones could not be seen, and the explicit matrix at 16K would cover its panel."""
+ROOM = 1.7
+"""Factor left free beside the outermost bubbles."""
 LEGEND_COLUMNS = 6
 
 
@@ -104,19 +108,25 @@ def _panel(axes: Axes, task: str, bubbles: list[Trade], cost: Cost, levels: dict
         axes.plot(
             [x, x], [100 * one.low, 100 * one.high], color=look.colour, linewidth=0.8, alpha=0.5, zorder=2
         )
+        capped = one.other(cost) > LARGEST_AREA
         axes.scatter(
             x,
             100 * one.accuracy,
-            s=AREA * one.other(cost),
-            color=look.colour,
+            s=AREA * min(max(one.other(cost), SMALLEST_AREA), LARGEST_AREA),
+            facecolor="none" if capped else look.colour,
             marker=look.marker,
             alpha=0.75,
-            edgecolor="white",
-            linewidth=0.5,
+            edgecolor=look.colour if capped else "white",
+            linewidth=1.2 if capped else 0.5,
             zorder=3,
         )
     costs = [one.cost(cost) for one in bubbles]
-    ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10) if min(costs) / 2 < tick < max(costs) * 2]
+    axes.set_xlim(min(costs) / ROOM, max(costs) * ROOM)
+    ticks = [
+        tick
+        for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+        if min(costs) / 2 < tick < max(costs) * 2
+    ]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -146,10 +156,11 @@ def _caption(board: Board, session: Session, panels: dict[str, list[Trade]], com
     lost = sum(not row.control and row.label not in shown for row in board.rows)
     record = session.record
     left_out = f"; {lost} without a measurement left out" if lost else ""
+    ends = f"areas end at {SMALLEST_AREA:g} and {LARGEST_AREA:g} (hollow)"
     return (
         f"{board.title}; seeds: {seeds_text}; lines: 95 % intervals; commit {commit[:8]}.\n"
         f"Time and memory: {record.batch_size} x {speed_length(session, board.group.compiled):,} tokens "
-        f"beside {REFERENCE}, session {record.session}{left_out}."
+        f"beside {REFERENCE}, session {record.session}{left_out}; {ends}."
     )
 
 
