@@ -13,7 +13,9 @@ class PublishedScore:
     """One cell of somebody's table."""
 
     source: str
+    name_there: str
     model: str
+    """Our name for it, whether or not it is in the registry."""
     task: str
     accuracy_percent: float | None
     remark: str
@@ -29,9 +31,15 @@ def published_scores(model: str, task: str) -> list[PublishedScore]:
 
 def published_of(model: str) -> list[PublishedScore]:
     """All rows for a model, in the order of the file."""
+    return [score for score in all_published_scores() if score.model == model]
+
+
+def all_published_scores() -> list[PublishedScore]:
+    """All rows, in the order of the file."""
     return [
         PublishedScore(
             row["source"],
+            row["name_there"],
             row["model"],
             row["task"],
             float(row["value"]) if row["value"] else None,
@@ -40,7 +48,6 @@ def published_of(model: str) -> list[PublishedScore]:
             row["differs_from_ours"],
         )
         for row in _rows("accuracy.csv")
-        if row["model"] == model
     ]
 
 
@@ -75,6 +82,35 @@ def published_costs() -> list[PublishedCost]:
             differs_from_ours=row["differs_from_ours"],
         )
         for row in _rows("efficiency.csv")
+    ]
+
+
+@dataclass(frozen=True)
+class PublishedTraining:
+    """What training on one task took somebody."""
+
+    source: str
+    name_there: str
+    task: str
+    hours: float
+    peak_gb: float
+    setting: str
+    differs_from_ours: str
+
+
+def published_training() -> list[PublishedTraining]:
+    """All rows, in the order of the file."""
+    return [
+        PublishedTraining(
+            row["source"],
+            row["name_there"],
+            row["task"],
+            float(row["hours"]),
+            float(row["peak_gb"]),
+            row["setting"],
+            row["differs_from_ours"],
+        )
+        for row in _rows("training_cost.csv")
     ]
 
 

@@ -14,8 +14,10 @@ from lra_bench.protocol import digest
 from lra_bench.records import RunRecord
 from lra_bench.report.leaderboard import Board, Leaderboard, Row
 from lra_bench.report.numbers import binary_bytes, duration, interval, percent, si
+from lra_bench.report.published_tables import published_accuracy_tables, published_training_tables
 from lra_bench.report.reproduction import command_of
 from lra_bench.report.scoring import VERDICT_MARKS, TaskScore, label_of
+from lra_bench.report.table import Table
 
 VERDICTS = {
     "above_controls": "above chance and above its task's best control",
@@ -119,6 +121,8 @@ class Content:
     entries: tuple[Entry, ...]
     environments: Mapping[str, str]
     cards: tuple[Card, ...]
+    published: tuple[Table, ...]
+    """Others' figures, in tables of their own."""
 
 
 def page_content(
@@ -141,6 +145,7 @@ def page_content(
         entries,
         environments,
         tuple(_cards(_names(board, sessions))),
+        (*published_accuracy_tables(), *published_training_tables()),
     )
 
 

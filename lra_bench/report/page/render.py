@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from lra_bench.report.page.content import Content
+from lra_bench.report.published_tables import HEADING, WARNING
 
 LEGEND = (
     "Test accuracy in per cent, mean over seeds; open a score for its interval, its runs and the command "
@@ -61,6 +62,8 @@ def page(content: Content, figures: Sequence[Figure] = ()) -> str:
         tasks=list(tasks),
         columns=list(columns),
         legend=LEGEND,
+        published_heading=HEADING,
+        published_warning=WARNING,
         policy=Markup(policy),
         style=Markup(style),
         script=Markup(script),
