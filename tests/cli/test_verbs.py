@@ -116,6 +116,21 @@ def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path) ->
     assert "toy:Mean" in out, "the good records still make a table"
 
 
+def test_plots_of_a_board(lra_bench, results: Path, tmp_path: Path) -> None:
+    for figure in ("heat", "curves"):
+        out = tmp_path / f"{figure}.png"
+        assert lra_bench("plot", figure, "--results", str(results), "--out", str(out))[0] == 0
+        assert out.read_bytes().startswith(b"\x89PNG")
+    code, _, err = lra_bench("plot", "accuracy", "--results", str(results))
+    assert code == 2
+    assert "no measuring session" in err
+    code, _, err = lra_bench("plot", "heat", "--board", "nothing like it", "--results", str(results))
+    assert code == 2
+    assert "There are: " in err
+    assert lra_bench("plot", "growth", "--results", str(results))[0] == 2
+    assert "has no records" in lra_bench("plot", "heat", "--results", str(tmp_path))[2]
+
+
 def test_two_folders_that_disagree_are_a_conflict(lra_bench, results: Path, tmp_path: Path) -> None:
     (path,) = record_files(results)
     content = json.loads(path.read_text())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
-from lra_bench.report.leaderboard import Leaderboard
+from lra_bench.report.leaderboard import Board, Leaderboard
 from lra_bench.report.pareto import COSTS
 from lra_bench.report.plots.arena import arena_figure, trades_of
 from lra_bench.report.plots.curves import curves_figure
@@ -22,14 +22,11 @@ def board_figures(
     leaderboard: Leaderboard, sessions: Sequence[Session], records: Sequence[RunRecord]
 ) -> Iterator[tuple[str, str, Figure]]:
     """(name, title, figure) of each; a board without scores has none, a session has two."""
-    by_run = {record.run_id: record for record in records}
     for number, board in enumerate(leaderboard.boards):
         scores = [score for row in board.rows for score in row.scores]
         if not any(score.summary for score in scores):
             continue
-        # A board may show a run twice: where a column has two versions of its data.
-        runs = dict.fromkeys(run for score in scores for run in score.run_ids)
-        members = [by_run[run] for run in runs if run in by_run]
+        members = runs_of(board, records)
         commit = commits_of(members)
         if board.speed is not None and trades_of(board, board.speed):
             for cost in COSTS:
@@ -46,6 +43,13 @@ def board_figures(
                 name = f"{session.record.session}_{quantity}{'_compiled' if compiled else ''}"
                 title = f"Growth of {quantity}: {kind}session {session.record.session}"
                 yield name, title, growth_figure(session, quantity, compiled=compiled)
+
+
+def runs_of(board: Board, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records that stand on a board, each once."""
+    by_run = {record.run_id: record for record in records}
+    runs = dict.fromkeys(run for row in board.rows for score in row.scores for run in score.run_ids)
+    return [by_run[run] for run in runs if run in by_run]
 
 
 def commits_of(records: Sequence[RunRecord]) -> str:
