@@ -43,9 +43,10 @@ SAME = Ratio(1.0, 1.0, 1.0, 1.0, 0)
 def time_ratio(cell: BenchRecord) -> Ratio | None:
     """Step time relative to the reference. None without paired turns.
 
-    The quotient of two turns of the same round; of a process the median over its rounds; of the cell the
-    median over its processes. The interval is the distribution-free one of the median over all rounds,
-    widened to hold what each process said: rounds of one process share what is peculiar to it.
+    The median over the rounds of all processes of the quotient of two turns of the same round: a process has
+    few rounds, so that one disturbed turn would move a median of its own. The interval is the
+    distribution-free one of that median, widened to hold the median of each process: rounds of one process
+    share what is peculiar to it.
     """
     if cell.role == "reference":
         return SAME if cell.status == "ok" else None
@@ -58,7 +59,7 @@ def time_ratio(cell: BenchRecord) -> Ratio | None:
     middles = [statistics.median(values) for values in by_process.values()]
     interval = median_interval(quotients)
     return Ratio(
-        statistics.median(middles),
+        statistics.median(quotients),
         min(interval.low, *middles),
         max(interval.high, *middles),
         interval.level,

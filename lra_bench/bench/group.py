@@ -39,6 +39,8 @@ MAX_ROUNDS = 30
 """Of a pass."""
 FEWEST_ROUNDS = 5
 """Over all passes: what a cell gets even if its steps are slower than its share of time allows."""
+FEWEST_ROUNDS_OF_A_PASS = 3
+"""Of two, one disturbed turn would move the median."""
 PRECISE = 0.02
 """A cell is done when the interval of its ratio is within this share on either side."""
 TURN_S = 0.4
@@ -270,7 +272,7 @@ class GroupRun:
         """Whether the cell is done with this pass."""
         own = {key: value for key, value in one.rounds.items() if key.number_of_pass == number_of_pass}
         passes = self.plan.processes
-        if len(own) < math.ceil(FEWEST_ROUNDS / passes):
+        if len(own) < max(FEWEST_ROUNDS_OF_A_PASS, math.ceil(FEWEST_ROUNDS / passes)):
             return False
         if one.awake_s >= self.plan.cell_seconds * (number_of_pass + 1) / passes:
             return True

@@ -41,7 +41,7 @@ def bench(
         list[str] | None, typer.Option("--set", help="KEY=VALUE: model.rank=64, architecture.dim=256.")
     ] = None,
     cell_seconds: Annotated[
-        float, typer.Option(help="Longest timing of a cell; five turns at least.")
+        float, typer.Option(help="Longest timing of a cell; some turns at least.")
     ] = 60.0,
     processes: Annotated[int, typer.Option(help="Fresh ones that share a cell's timing.")] = 3,
     timeout: Annotated[float, typer.Option(help="Seconds for one answer before a cell ends as T/O.")] = 600.0,
