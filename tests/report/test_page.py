@@ -77,7 +77,7 @@ def test_markup_in_a_record_is_text_everywhere(base: RunRecord) -> None:
         model__family=NASTY,
         task__name=NASTY,
         task__dataset=NASTY,
-        protocol__name=NASTY,
+        protocol__name=f"`{NASTY}`",
         device=NASTY,
         status="error",
         reason=NASTY,

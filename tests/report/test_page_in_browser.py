@@ -73,6 +73,7 @@ def without_script(chromium: Any, path: Path) -> Iterator[Any]:
 
 def opened(chromium: Any, path: Path, **options: Any) -> Iterator[Any]:
     context = chromium.new_context(**options)
+    context.set_default_timeout(10_000)
     found = context.new_page()
     trouble: list[str] = []
     found.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
@@ -110,7 +111,7 @@ def test_a_column_sorts_both_ways_and_missing_scores_stay_last(tab: Any) -> None
 
 
 def test_filters_hide_rows_say_how_many_and_stay_in_the_address(tab: Any, path: Path) -> None:
-    tab.get_by_label("Family").select_option("kernel")
+    tab.locator("select[name=family]").select_option("kernel")
     assert shown_models(tab) == ["performer"]
     assert tab.locator("#count").inner_text() == "1 of 7 rows"
     assert "family=kernel" in tab.url

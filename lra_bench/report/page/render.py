@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +19,10 @@ LEGEND = (
     "control. "
     "Models of a column that share a small letter can't be told apart."
 )
+
+
+_CODE = re.compile("`([^`]+)`")
+"""As Markdown marks it, which notes are also written for."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ def page(content: Content, figures: Sequence[Figure] = ()) -> str:
     be fetched.
     """
     import jinja2
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     files = resources.files(__package__)
     style, script = ((files / name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -46,6 +51,8 @@ def page(content: Content, figures: Sequence[Figure] = ()) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    # Escaped first: what is between the marks stays text.
+    environment.filters["code"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src '{_source(style)}'; script-src '{_source(script)}'"
