@@ -6,9 +6,7 @@ their ratios are plain quotients.
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -239,8 +237,3 @@ def ended_otherwise(first: Session, second: Session) -> list[str]:
 
 def _equal(one: int | None, other: int | None) -> bool | None:
     return None if one is None and other is None else one == other
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """Of positive numbers: the mean that treats 2 and 1/2 alike."""
-    return math.exp(statistics.fmean(math.log(value) for value in values))

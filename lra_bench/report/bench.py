@@ -27,7 +27,7 @@ from lra_bench.files import write_atomically
 from lra_bench.measure.machine import available_bytes
 from lra_bench.report.bench_text import markdown_text, plain, side_by_side
 from lra_bench.report.numbers import binary_bytes, duration, si
-from lra_bench.report.published import PublishedCost, published_costs
+from lra_bench.report.published_tables import UNSURE, published_efficiency_tables
 from lra_bench.report.scoring import NOT_RUN, PARAMETER_MARK, REASONS
 from lra_bench.report.table import Table
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 ENDINGS = (".md", ".tex", ".csv")
 NOISY = "*"
-UNSURE = "?"
 
 
 def print_session(out: Console, session: Session) -> None:
@@ -107,7 +106,7 @@ def session_latex(session: Session) -> str:
 
 def _all_tables(session: Session) -> Iterator[Table]:
     yield from session_tables(session)
-    yield from published_tables(session)
+    yield from published_efficiency_tables(session)
 
 
 def _changed(table: Table, change: Callable[[str], str]) -> Table:
@@ -356,56 +355,6 @@ def _fairness_table(session: Session, compiled: bool, mark: str) -> Table:
         f"embeddings out; `!` above {PARAMETER_MARK:.2f}.",
         rows,
     )
-
-
-def published_tables(session: Session) -> Iterator[Table]:
-    """Ours beside the published efficiency table, both as ratios to the Transformer of their own table."""
-    costs = published_costs()
-    by_key = {(cost.model, cost.metric, cost.length): cost for cost in costs}
-    lengths = [length for length in session.record.lengths if (REFERENCE, "memory", length) in by_key]
-    names = [name for name in dict.fromkeys(cost.model for cost in costs) if name in session.labels]
-    if session.record.mode != "train" or not lengths or len(names) < 2:
-        return
-    kinds: tuple[tuple[str, str, Literal["time", "bytes"]], ...] = (
-        ("Step time", "steps_per_s", "time"),
-        ("Memory", "memory", "bytes"),
-    )
-    for title, metric, quantity in kinds:
-        rows = [
-            {
-                "model": name,
-                **{f"{n:,}": _beside(session, name, n, metric, quantity, by_key) for n in lengths},
-            }
-            for name in names
-            if name != REFERENCE
-        ]
-        first = costs[0]
-        yield Table(
-            f"{title} beside the published table, as ratios to the Transformer",
-            f"Ours, then theirs ({first.source}: {first.setting}). What differs: {first.differs_from_ours}. "
-            f"`{UNSURE}` marks cells of theirs that are suspicious.",
-            rows,
-        )
-
-
-def _beside(
-    session: Session,
-    name: str,
-    length: int,
-    metric: str,
-    quantity: Literal["time", "bytes"],
-    published: dict[tuple[str, str, int], PublishedCost],
-) -> str:
-    cell = session.find(name, length, session.record.compiled[0])
-    ours = None
-    if cell is not None:
-        ratio = time_ratio(cell)
-        ours = (ratio and ratio.value) if quantity == "time" else bytes_ratio(session, cell)
-    theirs, base = published[name, metric, length], published[REFERENCE, metric, length]
-    # Steps per second are the inverse of a time.
-    quotient = base.value / theirs.value if quantity == "time" else theirs.value / base.value
-    mark = f" {UNSURE}" if theirs.remark else ""
-    return f"{NOT_RUN if ours is None else f'{ours:.2f}'} / {quotient:.2f}{mark}"
 
 
 def _ratio(ratio: Ratio) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Literal, TypeVar
 
+from lra_bench.bench.analysis import bytes_ratio, time_ratio
+from lra_bench.bench.records import REFERENCE, Session
 from lra_bench.registry import tasks
 from lra_bench.report.published import (
+    PublishedCost,
     PublishedScore,
     PublishedTraining,
     all_published_scores,
+    published_costs,
     published_training,
 )
-from lra_bench.report.scoring import AVERAGES
+from lra_bench.report.scoring import AVERAGES, NOT_RUN
 from lra_bench.report.table import Table
 
 RowT = TypeVar("RowT", PublishedScore, PublishedTraining)
 HEADING = "Published by others"
+UNSURE = "?"
+"""Marks what is not to be relied on."""
 WARNING = (
     "Figures from papers and repositories, as printed there. Data, sizes, steps and rates differ from ours "
     "and from each other's, so that no row of these compares with one of ours. An average is the mean of its "
@@ -83,3 +89,53 @@ def _by_name(rows: Iterable[RowT]) -> dict[str, list[RowT]]:
     for row in rows:
         found.setdefault(row.name_there, []).append(row)
     return found
+
+
+def published_efficiency_tables(session: Session) -> Iterator[Table]:
+    """Ours beside the published efficiency table, both as ratios to the Transformer of their own table."""
+    costs = published_costs()
+    by_key = {(cost.model, cost.metric, cost.length): cost for cost in costs}
+    lengths = [length for length in session.record.lengths if (REFERENCE, "memory", length) in by_key]
+    names = [name for name in dict.fromkeys(cost.model for cost in costs) if name in session.labels]
+    if session.record.mode != "train" or not lengths or len(names) < 2:
+        return
+    kinds: tuple[tuple[str, str, Literal["time", "bytes"]], ...] = (
+        ("Step time", "steps_per_s", "time"),
+        ("Memory", "memory", "bytes"),
+    )
+    for title, metric, quantity in kinds:
+        rows = [
+            {
+                "model": name,
+                **{f"{n:,}": _beside(session, name, n, metric, quantity, by_key) for n in lengths},
+            }
+            for name in names
+            if name != REFERENCE
+        ]
+        first = costs[0]
+        yield Table(
+            f"{title} beside the published table, as ratios to the Transformer",
+            f"Ours, then theirs ({first.source}: {first.setting}). What differs: {first.differs_from_ours}. "
+            f"`{UNSURE}` marks cells of theirs that are suspicious.",
+            rows,
+        )
+
+
+def _beside(
+    session: Session,
+    name: str,
+    length: int,
+    metric: str,
+    quantity: Literal["time", "bytes"],
+    published: dict[tuple[str, str, int], PublishedCost],
+) -> str:
+    cell = session.find(name, length, session.record.compiled[0])
+    ours = None
+    if cell is not None:
+        ratio = time_ratio(cell)
+        ours = (ratio and ratio.value) if quantity == "time" else bytes_ratio(session, cell)
+    theirs, base = published[name, metric, length], published[REFERENCE, metric, length]
+    # Steps per second are the inverse of a time.
+    quotient = base.value / theirs.value if quantity == "time" else theirs.value / base.value
+    mark = f" {UNSURE}" if theirs.remark else ""
+    return f"{NOT_RUN if ours is None else f'{ours:.2f}'} / {quotient:.2f}{mark}"
