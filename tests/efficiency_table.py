@@ -1,9 +1,9 @@
 """Writes docs/EFFICIENCY.md and its figures from measuring sessions.
 
-    python tests/efficiency_table.py SHORT AGAIN LONG [--results results]
+    python tests/efficiency_table.py SHORT AGAIN LONG COMPILED [--results results]
 
 SHORT and AGAIN are two sessions of one plan, whose spread is the repeatability; LONG reaches greater
-lengths. Each is named by the beginning of its id.
+lengths; COMPILED has a few models eager and compiled. Each is named by the beginning of its id.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ A session is made again with its command:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("sessions", nargs=3, metavar="SESSION")
+    parser.add_argument("sessions", nargs=4, metavar="SESSION")
     parser.add_argument("--results", type=Path, default=Path("results"))
     given = parser.parse_args()
-    short, again, long = (find_session(given.results, name) for name in given.sessions)
-    write_atomically(TARGET, document(short, again, long))
+    short, again, long, compiled = (find_session(given.results, name) for name in given.sessions)
+    write_atomically(TARGET, document(short, again, long, compiled))
     for quantity in QUANTITIES:
         save(growth_figure(long, quantity), PLOTS / f"growth_{quantity}.svg")
 
 
-def document(short: Session, again: Session, long: Session) -> str:
+def document(short: Session, again: Session, long: Session, compiled: Session) -> str:
     """The whole page."""
     commands = "\n".join(
         f"- `{one.record.provenance['command'].removesuffix(' --new')}` (commit "
         f"{one.record.provenance['commit'][:8]})"
-        for one in (short, long)
+        for one in (short, long, compiled)
     )
     parts = [
         INTRODUCTION + commands + "\n",
@@ -63,6 +63,7 @@ def document(short: Session, again: Session, long: Session) -> str:
             f"![{what} by length, a panel for each family](../results/plots/growth_{name}.svg)\n"
             for name, what in (("time", "Step time"), ("memory", "Peak memory"))
         ),
+        session_markdown(compiled),
     ]
     return "\n".join(parts)
 
