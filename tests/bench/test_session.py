@@ -23,7 +23,13 @@ SMALL = {"architecture.dim": 8, "architecture.num_heads": 2, "architecture.ffn_d
 
 
 def plan_of(*models, lengths=(16,), **changes):
-    arguments = {"device": "cpu", "batch_size": 2, "cell_seconds": 0.1, "assignments": SMALL, **changes}
+    arguments = {
+        "device": "cpu",
+        "batch_size": 2,
+        "cell_seconds": 0.1,
+        "processes": 1,
+        "assignments": SMALL,
+    } | changes
     return resolve_plan(models, lengths, **arguments)
 
 
@@ -41,7 +47,7 @@ def own_models_in_children(tmp_path_factory):
 def measured(tmp_path_factory):
     """(results, session, events) of two models at two lengths."""
     results, events = tmp_path_factory.mktemp("measured"), []
-    plan = plan_of("ill_mixers:Scale", "linformer", lengths=(32, 16), assignments={**SMALL})
+    plan = plan_of("ill_mixers:Scale", "linformer", lengths=(32, 16), assignments={**SMALL}, processes=3)
     return results, plan, run_session(plan, results, command="a command", on_event=events.append), events
 
 
@@ -72,7 +78,7 @@ def test_every_cell_is_timed_in_fresh_processes(measured):
 
 
 def test_a_single_process_is_a_choice(tmp_path):
-    session = run_session(plan_of("fnet", processes=1), tmp_path)
+    session = run_session(plan_of("fnet"), tmp_path)
     turns = session.find("fnet", 16, False).turns
     assert set(turns.process) == {0}
     assert len(turns.own_s) >= 5
@@ -157,7 +163,7 @@ def test_what_did_not_fit_is_not_tried_at_greater_lengths(tmp_path):
 def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
     command = [sys.executable, "-P", "-m", "lra_bench.cli.main", "bench", "--models", "ill_mixers:Scale,fnet"]
     command += ["--lengths", "16,24,32", "--batch-size", "2", "--cell-seconds", "1", "--device", "cpu"]
-    command += ["--results", str(tmp_path), "--json"]
+    command += ["--results", str(tmp_path), "--json", "--processes", "1"]
     for key, value in SMALL.items():
         command += ["--set", f"{key}={value}"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}

@@ -11,7 +11,16 @@ from lra_bench.cli.bench import parse_lengths
 from lra_bench.cli.main import app, main
 from lra_bench.errors import UsageError
 
-TINY = ["--set", "architecture.dim=8", "--set", "architecture.ffn_dim=8", "--device", "cpu"]
+TINY = [
+    "--processes",
+    "1",
+    "--set",
+    "architecture.dim=8",
+    "--set",
+    "architecture.ffn_dim=8",
+    "--device",
+    "cpu",
+]
 TINY += ["--batch-size", "2", "--cell-seconds", "0.1"]
 
 
