@@ -29,6 +29,7 @@ class Figures(StrEnum):
     accuracy = "accuracy"
     heat = "heat"
     curves = "curves"
+    ladders = "ladders"
 
 
 class Quantities(StrEnum):
@@ -42,7 +43,7 @@ def plot(
     figure: Annotated[
         Figures,
         typer.Argument(
-            help="growth of a session; accuracy against cost, heat map or learning curves of a board."
+            help="growth of a session; of a board: accuracy against cost, heat map, learning curves, ladders."
         ),
     ],
     session: Annotated[str, typer.Argument(help="For growth: the beginning of a session's id.")] = "",
@@ -74,11 +75,13 @@ def plot(
 def _of_board(figure: Figures, quantity: Quantities, part: str, results: Path) -> Figure:
     from lra_bench.bench.records import load_sessions
     from lra_bench.records import load_records
+    from lra_bench.report.ladders import ENOUGH, climbs
     from lra_bench.report.leaderboard import leaderboard
     from lra_bench.report.plots.arena import arena_figure
     from lra_bench.report.plots.curves import curves_figure
     from lra_bench.report.plots.figures import commits_of, runs_of
     from lra_bench.report.plots.heat import heat_figure
+    from lra_bench.report.plots.ladder import ladder_figure
 
     records = load_records(results)
     chosen = _choose(leaderboard(records, sessions=load_sessions(results)).boards, part, results)
@@ -88,6 +91,13 @@ def _of_board(figure: Figures, quantity: Quantities, part: str, results: Path) -
         return heat_figure(chosen, commit=commit)
     if figure is Figures.curves:
         return curves_figure(members, chosen.title, commit=commit)
+    if figure is Figures.ladders:
+        found = climbs(members)
+        if not found:
+            raise UsageError(
+                f"{chosen.title}: no ladder with {ENOUGH} steps or more. `lra-bench run --ablate` makes one."
+            )
+        return ladder_figure(found, chosen.title, commit=commit)
     if chosen.speed is None:
         raise UsageError(
             f"{chosen.title}: no measuring session under this protocol and device. "

@@ -10,6 +10,8 @@ from lra_bench.report.reproduction import command_of
 from lra_bench.report.scoring import NOT_RUN, TaskScore, label_of
 from lra_bench.report.table import Table
 
+COMMANDS = "Commands"
+
 
 class Scored(Protocol):
     """A row of a board."""
@@ -61,7 +63,7 @@ def missing_table(rows: Sequence[Scored], records: Sequence[RunRecord]) -> Table
 def commands_table(records: Sequence[RunRecord]) -> Table:
     """One line for each run."""
     return Table(
-        "Commands",
+        COMMANDS,
         "Each runs a cell again; add `--overwrite` where its record is there.",
         [
             {

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
+from lra_bench.report.bench_tables import break_even_table, growth_table
 from lra_bench.report.further import commands_table, families_table, missing_table
+from lra_bench.report.ladders import climbs, ladder_table
 from lra_bench.report.numbers import binary_bytes, duration, percent, si
 from lra_bench.report.pareto import pareto_front, trades
 from lra_bench.report.published_tables import (
@@ -310,8 +312,22 @@ def _board(
         [_detail(record, label_of(record)) for record in shown],
         notes,
         speed,
-        [families_table(rows), missing_table(rows, records), commands_table(shown)],
+        [
+            families_table(rows),
+            *_growth_tables(speed, group.compiled),
+            *(ladder_table(climb) for climb in climbs(shown)),
+            missing_table(rows, records),
+            commands_table(shown),
+        ],
     )
+
+
+def _growth_tables(session: Session | None, compiled: bool) -> list[Table]:
+    """How time and memory grow, and from which length on a model pays; nothing for a single length."""
+    if session is None or len(session.record.lengths) < 2:
+        return []
+    mark = " (compiled)" if compiled else ""
+    return [growth_table(session, compiled, mark), break_even_table(session, compiled, mark)]
 
 
 def _add_pareto(rows: Sequence[Row], speed: Session, compiled: bool) -> None:

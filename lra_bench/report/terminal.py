@@ -259,29 +259,14 @@ def print_ladders(out: Console, steps: Sequence[tuple[str, str, RunRecord]]) -> 
 
     steps: (ladder, label of the step, record).
     """
+    from lra_bench.report.ladders import ladder_row
+
     tables: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for ladder, label, record in steps:
         tables.setdefault((ladder, record.task.name), {}).setdefault(label, []).append(record)
     for (ladder, task), groups in tables.items():
         out.print(f"\nLadder of [bold]{escape(ladder)}[/] on [bold]{escape(task)}[/]")
-        print_rows(out, [_ladder_row(label, group) for label, group in groups.items()])
-
-
-def _ladder_row(label: str, group: Sequence[RunRecord]) -> dict[str, str]:
-    first = group[0]
-    scores = [record.accuracy.best.accuracy for record in group if record.accuracy]
-    accuracy = percent(sum(scores) / len(scores)) if scores else "-"
-    time, memory, ratio = first.step_time, first.peak_memory, first.model.ratio
-    return {
-        "step": label,
-        "accuracy": accuracy,
-        "n": str(len(scores)),
-        "step time": duration(time.median_s) if time else "-",
-        "peak memory": binary_bytes(memory.peak_bytes) if memory else "-",
-        "FLOPs": si(first.flops.step) if first.flops else "-",
-        "parameters": f"{ratio:.2f} x" if ratio is not None else "-",
-        "verdict": first.verdict.label.replace("_", " ") if first.verdict else first.status,
-    }
+        print_rows(out, [ladder_row(label, group) for label, group in groups.items()])
 
 
 def print_rows(out: Console, rows: Sequence[Mapping[str, Any]], *, wrapping: Collection[str] = ()) -> None:

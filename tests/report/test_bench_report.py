@@ -9,7 +9,8 @@ from synthetic_session import cell, session
 
 from lra_bench.bench.analysis import efficiency_rows
 from lra_bench.errors import UsageError
-from lra_bench.report.bench import describe, print_session, session_markdown, session_tables, warnings
+from lra_bench.report.bench import describe, print_session, session_markdown, warnings
+from lra_bench.report.bench_tables import session_tables
 from lra_bench.report.bench_text import markdown_text, plain, side_by_side
 from lra_bench.report.published import published_costs
 from lra_bench.report.repeatability import repeatability_markdown

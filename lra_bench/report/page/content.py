@@ -12,6 +12,7 @@ from lra_bench.bench.analysis import efficiency_rows
 from lra_bench.bench.records import Session
 from lra_bench.protocol import digest
 from lra_bench.records import RunRecord
+from lra_bench.report.further import COMMANDS
 from lra_bench.report.leaderboard import Board, Leaderboard, Row
 from lra_bench.report.numbers import binary_bytes, duration, interval, percent, si
 from lra_bench.report.published_tables import published_accuracy_tables, published_training_tables
@@ -86,6 +87,8 @@ class Sheet:
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
     families: tuple[str, ...]
+    further: tuple[Table, ...] = ()
+    """Tables that stand below it, folded."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,8 @@ def _sheet(board: Board) -> Sheet:
         tuple(_line(row) for row in board.rows),
         tuple(board.notes),
         tuple(dict.fromkeys(row.family for row in board.rows)),
+        # Commands stand with the records.
+        tuple(table for table in board.further if table.rows and table.title != COMMANDS),
     )
 
 

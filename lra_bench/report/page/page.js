@@ -35,16 +35,17 @@
     for (const sheet of sheets) {
       const here = ["device", "protocol"].every((key) => !chosen.get(key) || sheet.dataset[key] === chosen.get(key));
       sheet.hidden = !here;
-      for (const row of sheet.querySelectorAll("tbody tr")) {
+      const table = sheet.querySelector("table"); // the first is the sheet's own; folded ones stay whole
+      for (const row of table.querySelectorAll("tbody tr")) {
         const name = row.cells[0].textContent.toLowerCase();
         row.hidden = !name.includes(search) || (chosen.get("family") && row.dataset.family !== chosen.get("family"));
         all += 1;
         visible += here && !row.hidden ? 1 : 0;
       }
-      const heads = [...sheet.querySelectorAll("thead th")];
+      const heads = [...table.querySelectorAll("thead th")];
       const away = heads.map((head, place) => place > 0 && (!shown.has(head.dataset.column) ||
         ("task" in head.dataset && chosen.get("task") && head.dataset.column !== chosen.get("task"))));
-      for (const row of sheet.querySelectorAll("tr")) {
+      for (const row of table.querySelectorAll("tr")) {
         [...row.cells].forEach((cell, place) => { cell.hidden = away[place]; });
       }
     }

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
+from lra_bench.report.ladders import climbs
 from lra_bench.report.leaderboard import Board, Leaderboard
 from lra_bench.report.pareto import COSTS
 from lra_bench.report.plots.arena import arena_figure, trades_of
 from lra_bench.report.plots.curves import curves_figure
 from lra_bench.report.plots.growth import growth_figure
 from lra_bench.report.plots.heat import heat_figure
+from lra_bench.report.plots.ladder import ladder_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +38,9 @@ def board_figures(
         if any(record.accuracy and record.accuracy.curve for record in members):
             curves = curves_figure(members, board.title, commit=commit)
             yield f"{number}_curves", f"Learning curves: {board.title}", curves
+        if found := climbs(members):
+            ladder = ladder_figure(found, board.title, commit=commit)
+            yield f"{number}_ladders", f"Ladders: {board.title}", ladder
     for session in sessions:
         for quantity in COSTS:
             for compiled in session.record.compiled:
