@@ -94,7 +94,7 @@ class CellRun:
         try:
             if self.job.killed_for_memory:
                 raise MemoryError("the kernel ended the worker for using too much memory")
-            self._prepare()
+            self.prepare()
             self._measure()
             if "accuracy" in self.cell.metrics:
                 estimator = self.cell.model_entry.kind == "estimator"
@@ -125,7 +125,8 @@ class CellRun:
         source = BatchSource(train, self.spec, max_length=self.spec.max_length, padding="max")
         return source.batch(np.arange(batch_size) % source.num_examples)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """The data of the splits that the cell needs."""
         settings = self.cell.settings
         wanted: dict[Split, int | None] = {
             "train": settings.data.train_examples,
@@ -186,8 +187,6 @@ class CellRun:
     def _train(self) -> tuple[Status, str | None]:
         settings = self.cell.settings
         steps = settings.budget.steps
-        model = self.build().to(self.device)
-        torch.manual_seed(self.cell.seed + 1)  # Dropout's stream starts here, whatever building drew.
         last_event = 0.0
 
         def on_step(step: int, loss: float | None, progress: Progress) -> None:
@@ -208,15 +207,7 @@ class CellRun:
             }
             self.emit(event)
 
-        trainer = Trainer(
-            model,
-            settings,
-            self.sources["train"],
-            self.sources["validation"],
-            device=self.device,
-            seed=self.cell.seed,
-            precision=self.cell.precision,
-            compiled=self.cell.compiled,
+        trainer = self.trainer(
             folder=self.folder,
             checkpoint_every_s=float(os.environ.get(CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S)),
             on_step=on_step,
@@ -237,18 +228,38 @@ class CellRun:
         self.accuracy = self._score(trainer)
         return status, reason
 
+    def trainer(self, **arguments: Any) -> Trainer:
+        """A fresh model and what trains it; the data must be prepared. Arguments are those of `Trainer`."""
+        model = self.build().to(self.device)
+        torch.manual_seed(self.cell.seed + 1)  # Dropout's stream starts here, whatever building drew.
+        return Trainer(
+            model,
+            self.cell.settings,
+            self.sources["train"],
+            self.sources["validation"],
+            device=self.device,
+            seed=self.cell.seed,
+            precision=self.cell.precision,
+            compiled=self.cell.compiled,
+            **arguments,
+        )
+
+    def evaluation(self, model: nn.Module, split: Split, limit: int | None = None) -> Evaluation:
+        """A model's predictions on a prepared split, as the cell is scored."""
+        return evaluate(
+            model,
+            self.sources[split],
+            limit=limit,
+            batch_size=self.cell.settings.evaluation.batch_size,
+            device=self.device,
+            precision=self.cell.precision,
+        )
+
     def _score(self, trainer: Trainer) -> Accuracy:
         settings, progress = self.cell.settings.evaluation, trainer.progress
 
         def on(split: Split, limit: int | None = None) -> Evaluation:
-            return evaluate(
-                trainer.model,
-                self.sources[split],
-                limit=limit,
-                batch_size=settings.batch_size,
-                device=self.device,
-                precision=self.cell.precision,
-            )
+            return self.evaluation(trainer.model, split, limit)
 
         last = on("test")
         trainer.best_model()
