@@ -68,6 +68,4 @@ def gather(
                 break
             runs.append(LearningRun(**answer["ok"]))
         learned.append(ModelLearning(model=model, task=rules.learning.task, failure=failure, runs=runs))
-    return Evidence(
-        revision=revision, torch=torch, processor=processor, cells=cells, learning=learned
-    )
+    return Evidence(revision=revision, torch=torch, processor=processor, cells=cells, learning=learned)

@@ -14,6 +14,8 @@ Kind = Literal["exact", "outputs", "learning", "time"]
 Verdict = Literal[
     "same", "better", "worse", "changed", "new", "vanished", "failed", "inconclusive", "not compared"
 ]
+CELL = "cell"
+"""The metric of a finding that says whether there is anything to compare."""
 REGRESSIONS: frozenset[Verdict] = frozenset({"worse", "changed", "vanished", "failed"})
 
 
@@ -44,9 +46,7 @@ class Finding:
         return None
 
 
-def judge(
-    before: Evidence, after: Evidence, rules: Rules, accept: Sequence[str] = ()
-) -> list[Finding]:
+def judge(before: Evidence, after: Evidence, rules: Rules, accept: Sequence[str] = ()) -> list[Finding]:
     """All findings of the exact and the learning class, in the order of cells.
 
     accept: metrics whose change is meant: a name, or a kind for all of it.
@@ -90,13 +90,13 @@ def _presence(
 ) -> Finding | None:
     """A finding where one of the two has nothing to compare."""
     if new is None:
-        return Finding(kind, model, task, "cell", "vanished", note="the baseline has it")
+        return Finding(kind, model, task, CELL, "vanished", note="the baseline has it")
     if new.failure is not None:
         was = "failed in the baseline, too" if old is not None and old.failure is not None else ""
         verdict: Verdict = "not compared" if was else "failed"
-        return Finding(kind, model, task, "cell", verdict, note="; ".join(filter(None, (new.failure, was))))
+        return Finding(kind, model, task, CELL, verdict, note="; ".join(filter(None, (new.failure, was))))
     if old is None or old.failure is not None:
-        return Finding(kind, model, task, "cell", "new", note="the baseline has nothing to compare with")
+        return Finding(kind, model, task, CELL, "new", note="the baseline has nothing to compare with")
     return None
 
 
@@ -157,7 +157,11 @@ def _learning(before: Evidence, after: Evidence, rules: LearningRules) -> Iterat
             new, "accuracy", [run.accuracy for run in old.runs], [run.accuracy for run in new.runs], rules
         )
         yield _worse_than_spread(
-            new, "training loss", [run.mean_loss for run in old.runs], [run.mean_loss for run in new.runs], rules
+            new,
+            "training loss",
+            [run.mean_loss for run in old.runs],
+            [run.mean_loss for run in new.runs],
+            rules,
         )
 
 

@@ -138,7 +138,8 @@ class Probe:
         staged = metrics.stage()
         self._timer = timer = StepTimer(staged.run, device=torch.device("cpu"))
         timer.warm_up(min_steps=2, min_seconds=seconds / 2, max_seconds=seconds)
-        return {}
+        timer.take(1, settle_steps=0)
+        return {"step_s": timer.samples_s[-1]}
 
     def turn(self, steps: int) -> dict[str, Any]:
         """Seconds of some steps."""
@@ -151,9 +152,7 @@ class Probe:
 def _cell_run(
     model: str, task: str, protocol: str, settings: Mapping[str, Any], folder: Path, seed: int = 0
 ) -> CellRun:
-    cell = resolve_cell(
-        model, task, protocol=protocol, device="cpu", seed=seed, assignments=dict(settings)
-    )
+    cell = resolve_cell(model, task, protocol=protocol, device="cpu", seed=seed, assignments=dict(settings))
     return CellRun(Job(cell, folder), lambda _: None, lambda: False)
 
 

@@ -60,6 +60,8 @@ class TimeRules(_Section):
 class LearningRules(_Section):
     """Short training runs, against the spread of the baseline over seeds."""
 
+    models: list[str] | None = None
+    """Of those that are checked; all by default."""
     task: str = "recall"
     seeds: Annotated[int, Field(ge=1)] = 3
     baseline_seeds: Annotated[int, Field(ge=2)] = 5
@@ -108,7 +110,9 @@ def load_rules(path: Path | None) -> Rules:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
-        raise UsageError(f"--rules {path}: {error.strerror}. Name a YAML file, or leave --rules out.") from error
+        raise UsageError(
+            f"--rules {path}: {error.strerror}. Name a YAML file, or leave --rules out."
+        ) from error
     except yaml.YAMLError as error:
         raise UsageError(f"--rules {path}: not YAML: {error}") from error
     try:

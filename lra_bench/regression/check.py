@@ -1,0 +1,178 @@
+"""`check`: evidence of a baseline and of what is installed now, and the judgement between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lra_bench import registry
+from lra_bench.data.cache import cache_root
+from lra_bench.errors import UsageError
+from lra_bench.measure.machine import cpu_model
+from lra_bench.regression.evidence import Evidence, read_evidence
+from lra_bench.regression.gathering import gather, probe_server
+from lra_bench.regression.judgement import CELL, Finding, Verdict, judge
+from lra_bench.regression.revision import current_revision, install_revision, resolve_commit
+from lra_bench.regression.rules import Rules
+from lra_bench.regression.timing import TimeVerdict, compare_times
+
+_OF_TIME: dict[str, Verdict] = {
+    "slower": "worse",
+    "faster": "better",
+    "same": "same",
+    "inconclusive": "inconclusive",
+    "failed": "failed",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check has found."""
+
+    before: Evidence
+    after: Evidence
+    findings: tuple[Finding, ...]
+
+    @property
+    def regressions(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.is_regression]
+
+    @property
+    def inconclusive(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.verdict == "inconclusive"]
+
+
+def models_of(rules: Rules, asked: Sequence[str] = ()) -> list[str]:
+    """Names to check: globs are spelled out, the rest is looked up.
+
+    Raises:
+        UsageError: nothing fits, or an unknown name.
+    """
+    names: list[str] = []
+    for pattern in asked or rules.models:
+        if any(mark in pattern for mark in "*?["):
+            fitting = [entry.name for entry in registry.models.match(pattern) if not entry.is_control]
+            if not fitting:
+                raise UsageError(
+                    f"--models {pattern!r} fits no model; `lra-bench list models` has the names."
+                )
+            names += fitting
+        else:
+            registry.models.get(pattern)
+            names.append(pattern)
+    return list(dict.fromkeys(names))
+
+
+def current_evidence(
+    rules: Rules,
+    models: Sequence[str],
+    *,
+    repository: Path,
+    seeds: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Evidence:
+    """Evidence of what is installed."""
+    with probe_server() as server:
+        return gather(
+            server,
+            rules,
+            models,
+            learning=_learning(rules, models),
+            seeds=seeds,
+            revision=current_revision(repository),
+            torch=torch.__version__,
+            processor=cpu_model(),
+            say=say,
+        )
+
+
+def run_check(
+    baseline: str,
+    rules: Rules,
+    models: Sequence[str],
+    *,
+    repository: Path,
+    accept: Sequence[str] = (),
+    timing: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Check:
+    """Compares what is installed with a revision of `repository`, or with a file of evidence.
+
+    Times are compared with a revision only: those of another hour or machine say nothing.
+    """
+    file = Path(baseline)
+    if file.is_file():
+        before = read_evidence(file)
+        after = current_evidence(rules, models, repository=repository, seeds=rules.learning.seeds, say=say)
+        # What was not asked for is not missing.
+        asked = before.model_copy(
+            update={
+                "cells": [one for one in before.cells if one.model in models and one.task in rules.tasks],
+                "learning": [one for one in before.learning if one.model in _learning(rules, models)],
+            }
+        )
+        return Check(before, after, tuple(judge(asked, after, rules, accept)))
+    commit = resolve_commit(baseline, repository)
+    say(f"installing {commit[:12]}")
+    path = install_revision(commit, repository, cache_root())
+    with ExitStack() as stack:
+        old = stack.enter_context(probe_server(str(path)))
+        new = stack.enter_context(probe_server())
+        sides = []
+        for server, revision, seeds in (
+            (old, commit[:12], rules.learning.baseline_seeds),
+            (new, current_revision(repository), rules.learning.seeds),
+        ):
+            sides.append(
+                gather(
+                    server,
+                    rules,
+                    models,
+                    learning=_learning(rules, models),
+                    seeds=seeds,
+                    revision=revision,
+                    torch=torch.__version__,
+                    processor=cpu_model(),
+                    say=say,
+                )
+            )
+        before, after = sides
+        findings = judge(before, after, rules, accept)
+        if timing:
+            for model in _comparable(findings, models):
+
+                def tell(pairs: int, low: float, high: float, model: str = model) -> None:
+                    say(f"{model}: step time {low:.3f} to {high:.3f} of the baseline's after {pairs} pairs")
+
+                say(f"{model}: step time")
+                verdict = compare_times(model, old, new, rules.time, rules.protocol, say=tell)
+                findings.append(time_finding(verdict, rules))
+    return Check(before, after, tuple(findings))
+
+
+def time_finding(found: TimeVerdict, rules: Rules) -> Finding:
+    """A time verdict as one line among the others; before is 1."""
+    shown = "" if found.low is None else f"{found.low:.3f} to {found.high:.3f}, "
+    note = f"{shown}{found.pairs} pairs in {found.seconds:.0f} s"
+    if found.answer == "same":
+        note += f"; same within {rules.time.within:.0%}"
+    if found.note:
+        note += f"; {found.note}"
+    task = f"{rules.time.batch_size} x {rules.time.length}"
+    before = None if found.ratio is None else 1.0
+    return Finding("time", found.model, task, "step time", _OF_TIME[found.answer], before, found.ratio, note)
+
+
+def _learning(rules: Rules, models: Sequence[str]) -> list[str]:
+    chosen = rules.learning.models
+    return [model for model in models if chosen is None or model in chosen]
+
+
+def _comparable(findings: Sequence[Finding], models: Sequence[str]) -> list[str]:
+    """Models that both revisions can run."""
+    lacking = {finding.model for finding in findings if finding.metric == CELL}
+    return [model for model in models if model not in lacking]

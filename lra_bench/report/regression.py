@@ -1,0 +1,166 @@
+"""What a check has found, for the terminal, a comment or job summary, JSON and JUnit."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lra_bench.regression.check import Check
+from lra_bench.regression.judgement import Finding
+from lra_bench.report.bench_text import markdown_text, plain
+from lra_bench.report.numbers import binary_bytes, percent, si
+from lra_bench.report.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MARKER = "<!-- lra-bench check -->"
+"""First line of a comment, by which the next run finds it and updates it."""
+QUIET = ("same", "not compared")
+
+
+def headline(check: Check) -> str:
+    """One sentence."""
+    worse, open_ones = check.regressions, check.inconclusive
+    models = len({finding.model for finding in check.findings})
+    over = f"{models} model{'' if models == 1 else 's'}, {len(check.findings)} metrics"
+    if worse:
+        count = len(worse)
+        return f"{count} regression{'' if count == 1 else 's'} ({over})."
+    if open_ones:
+        return f"No regression found; {len(open_ones)} step times inconclusive ({over})."
+    return f"No regression ({over})."
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """One line each."""
+    rows = [
+        {
+            "model": plain(finding.model),
+            "task": plain(finding.task),
+            "metric": finding.metric,
+            "before": _value(finding, finding.before),
+            "now": _value(finding, finding.after),
+            "change": _change(finding),
+            "verdict": verdict_of(finding),
+            "note": plain(finding.note),
+        }
+        for finding in findings
+    ]
+    return Table("Findings", "", rows)
+
+
+def verdict_of(finding: Finding) -> str:
+    if finding.kind == "time":
+        words = {"worse": "slower", "better": "faster"}
+        return words.get(finding.verdict, finding.verdict)
+    return f"{finding.verdict}, accepted" if finding.accepted else finding.verdict
+
+
+def print_check(out: Console, check: Check, *, everything: bool = False) -> None:
+    """What changed; all of it with `everything`."""
+    from rich.markup import escape
+
+    from lra_bench.report.terminal import print_rows
+
+    shown = [one for one in check.findings if everything or one.verdict not in QUIET or one.kind == "time"]
+    out.print(f"Baseline {escape(check.before.revision)}, now {escape(check.after.revision)}.")
+    if shown:
+        rows = findings_table(shown).rows
+        print_rows(out, [{name: escape(text) for name, text in row.items()} for row in rows])
+    colour = "red" if check.regressions else "yellow" if check.inconclusive else "green"
+    out.print(f"[{colour}]{headline(check)}[/]")
+
+
+def check_markdown(check: Check) -> str:
+    """For a comment or a job summary; what did not change is folded."""
+    loud = [one for one in check.findings if one.verdict not in QUIET or one.kind == "time"]
+    quiet = [one for one in check.findings if one not in loud]
+    sign = "❌" if check.regressions else "⚠️" if check.inconclusive else "✅"
+    parts = [
+        MARKER,
+        f"### {sign} lra-bench: {headline(check)}",
+        f"Baseline `{plain(check.before.revision)}`, now `{plain(check.after.revision)}`; "
+        f"torch {plain(check.after.torch)}, {plain(check.after.processor)}.",
+    ]
+    if loud:
+        parts.append(_markdown(loud))
+    if quiet:
+        parts.append(
+            f"<details><summary>{len(quiet)} metrics did not change</summary>\n\n{_markdown(quiet)}\n\n</details>"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(findings: Sequence[Finding]) -> str:
+    table = findings_table(findings)
+    rows = [{name: markdown_text(text) for name, text in row.items()} for row in table.rows]
+    return Table("", "", rows).markdown().split("\n\n", 1)[-1]
+
+
+def check_json(check: Check) -> dict[str, Any]:
+    """Everything, for programs."""
+    return {
+        "baseline": check.before.revision,
+        "candidate": check.after.revision,
+        "torch": check.after.torch,
+        "processor": check.after.processor,
+        "regressions": len(check.regressions),
+        "inconclusive": len(check.inconclusive),
+        "findings": [
+            {**vars(finding), "change": finding.change, "regression": finding.is_regression}
+            for finding in check.findings
+        ],
+    }
+
+
+def check_junit(check: Check) -> str:
+    """A test case for each finding: a regression is a failure, what was not compared is skipped."""
+    failures = sum(1 for one in check.findings if one.is_regression)
+    skipped = [one for one in check.findings if one.verdict in ("inconclusive", "not compared")]
+    suite = ET.Element(
+        "testsuite",
+        name="lra-bench check",
+        tests=str(len(check.findings)),
+        failures=str(failures),
+        skipped=str(len(skipped)),
+        errors="0",
+    )
+    for finding in check.findings:
+        case = ET.SubElement(
+            suite, "testcase", classname=plain(f"{finding.model}.{finding.task}"), name=plain(finding.metric)
+        )
+        before, now = _value(finding, finding.before), _value(finding, finding.after)
+        text = plain(f"{verdict_of(finding)}: {before} before, {now} now. {finding.note}")
+        if finding.is_regression:
+            ET.SubElement(case, "failure", message=text)
+        elif finding in skipped:
+            ET.SubElement(case, "skipped", message=text)
+        else:
+            ET.SubElement(case, "system-out").text = text
+    ET.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
+
+
+def _value(finding: Finding, value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return plain(value) if value else "-"
+    if "bytes" in finding.metric:
+        return binary_bytes(int(value))
+    if "FLOPs" in finding.metric:
+        return si(value)
+    if finding.metric == "accuracy":
+        return percent(value)
+    if finding.metric == "parameters":
+        return f"{value:,.0f}"
+    if finding.metric == "step time":
+        return f"{value:.3f} x"
+    return f"{value:.6g}"
+
+
+def _change(finding: Finding) -> str:
+    change = finding.change
+    if change is None:
+        return "-"
+    return f"{change:+.2%}" if abs(change) >= 5e-5 or change == 0 else f"{change:+.1e}"
