@@ -73,7 +73,8 @@ def _exact(before: Evidence, after: Evidence, rules: Rules) -> Iterator[Finding]
         if presence is not None:
             yield presence
             continue
-        assert old is not None and new is not None
+        assert old is not None
+        assert new is not None
         yield from _sizes(old, new, rules)
         yield from _fingerprints(old, new)
         elsewhere = not before.alike(after)
@@ -152,7 +153,8 @@ def _learning(before: Evidence, after: Evidence, rules: LearningRules) -> Iterat
         if presence is not None:
             yield presence
             continue
-        assert old is not None and new is not None
+        assert old is not None
+        assert new is not None
         yield _worse_than_spread(
             new, "accuracy", [run.accuracy for run in old.runs], [run.accuracy for run in new.runs], rules
         )

@@ -30,7 +30,7 @@ def resolve_commit(ref: str, repository: Path) -> str:
     except (subprocess.CalledProcessError, FileNotFoundError):
         raise UsageError(
             f"--baseline {ref}: neither a file nor a revision of the repository at {repository}. "
-            "Name a commit, a branch or a tag (a shallow clone may lack it: `git fetch --depth=1 origin REF`), "
+            "Name a commit, branch or tag (a shallow clone may lack it: `git fetch --depth=1 origin REF`), "
             "or a file that --write-baseline has written."
         ) from None
 

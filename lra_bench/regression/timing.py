@@ -1,8 +1,8 @@
 """Step time of two revisions side by side, until the answer is clear or the time is spent.
 
 A pair is one fresh process of each revision; they take turns, in an order that is reversed every round, and
-the pair's ratio is the median over its rounds. Steps within a process are correlated, and equal processes differ
-for as long as they live, so the pair is the unit: the interval is Student's, of the logarithms of pair ratios.
+the pair's ratio is the median over its rounds. Steps within a process are correlated, and equal processes
+differ for as long as they live, so the pair is the unit: the interval is Student's, of logarithms of ratios.
 
 It is looked at after every pair. Look k of the first on spends alpha / (k (k + 1)) of the error that is
 allowed in all; these sum to alpha, so an answer errs with at most that probability however often it was

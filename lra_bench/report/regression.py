@@ -87,9 +87,8 @@ def check_markdown(check: Check) -> str:
     if loud:
         parts.append(_markdown(loud))
     if quiet:
-        parts.append(
-            f"<details><summary>{len(quiet)} metrics did not change</summary>\n\n{_markdown(quiet)}\n\n</details>"
-        )
+        head = f"<details><summary>{len(quiet)} metrics did not change</summary>"
+        parts.append(f"{head}\n\n{_markdown(quiet)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
