@@ -46,7 +46,7 @@ def check(
 ) -> None:
     """Compare with a baseline what is exact (parameters, FLOPs, bytes, data, outputs), learning and time.
 
-    Exit code 3 for a regression; step times that stay unclear are no regression.
+    Exit code 3 for a regression, 1 if there was nothing to compare; unclear step times are no regression.
     """
     from lra_bench.files import write_atomically
     from lra_bench.regression.check import current_evidence, models_of, run_check
@@ -76,6 +76,8 @@ def check(
         for one in failed:
             say(f"{one.model} on {one.task}: {one.failure}")
         print(f"Baseline of {len(names)} models: {write_baseline}")
+        if failed:
+            raise typer.Exit(1)
         return
     found = run_check(
         baseline,
@@ -96,5 +98,7 @@ def check(
         print_check(console(), found, everything=everything)
     if found.regressions:
         raise typer.Exit(REGRESSION)
+    if found.uncompared:
+        raise typer.Exit(1)
     if strict and found.inconclusive:
         raise typer.Exit(INCONCLUSIVE)

@@ -42,6 +42,11 @@ class Check:
         return [finding for finding in self.findings if finding.is_regression]
 
     @property
+    def uncompared(self) -> list[Finding]:
+        """What neither revision can run: a check of it says nothing."""
+        return [finding for finding in self.findings if finding.verdict == "not compared"]
+
+    @property
     def inconclusive(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.verdict == "inconclusive"]
 

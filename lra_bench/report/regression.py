@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MARKER = "<!-- lra-bench check -->"
 """First line of a comment, by which the next run finds it and updates it."""
-QUIET = ("same", "not compared")
+QUIET = ("same",)
 
 
 def headline(check: Check) -> str:
@@ -28,6 +28,8 @@ def headline(check: Check) -> str:
     if worse:
         count = len(worse)
         return f"{count} regression{'' if count == 1 else 's'} ({over})."
+    if check.uncompared:
+        return f"{len(check.uncompared)} cells fail in both revisions and could not be compared ({over})."
     if open_ones:
         return f"No regression found; {len(open_ones)} step times inconclusive ({over})."
     return f"No regression ({over})."
@@ -69,7 +71,7 @@ def print_check(out: Console, check: Check, *, everything: bool = False) -> None
     if shown:
         rows = findings_table(shown).rows
         print_rows(out, [{name: escape(text) for name, text in row.items()} for row in rows])
-    colour = "red" if check.regressions else "yellow" if check.inconclusive else "green"
+    colour = "red" if check.regressions or check.uncompared else "yellow" if check.inconclusive else "green"
     out.print(f"[{colour}]{headline(check)}[/]")
 
 
@@ -77,7 +79,7 @@ def check_markdown(check: Check) -> str:
     """For a comment or a job summary; what did not change is folded."""
     loud = [one for one in check.findings if one.verdict not in QUIET or one.kind == "time"]
     quiet = [one for one in check.findings if one not in loud]
-    sign = "❌" if check.regressions else "⚠️" if check.inconclusive else "✅"
+    sign = "❌" if check.regressions or check.uncompared else "⚠️" if check.inconclusive else "✅"
     parts = [
         MARKER,
         f"### {sign} lra-bench: {headline(check)}",

@@ -1,0 +1,143 @@
+"""`lra-bench check` from end to end: against a file, and against a revision of an outside project."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lra_bench.regression.check import models_of
+from lra_bench.regression.rules import Rules
+
+RULES = """\
+tasks: [recall]
+exact:
+  settings:
+    task.length: 64
+    task.num_pairs: 4
+    data.train_examples: 64
+    evaluation.validation_examples: 16
+    evaluation.test_examples: 16
+    budget.batch_size: 4
+    architecture.dim: 16
+    architecture.dropout: 0.1
+learning:
+  seeds: 1
+  baseline_seeds: 2
+  settings: {task.length: 32, task.num_pairs: 4, data.train_examples: 64, evaluation.validation_examples: 16,
+    evaluation.test_examples: 16, budget.steps: 3, budget.batch_size: 4, budget.evaluate_every: 3}
+time: {length: 32, budget_s: 2}
+"""
+MIXER = '''\
+"""A mixer of somebody's own."""
+
+from lra_bench.mixer import Cost, MultiHeadMixer
+
+
+class Mean(MultiHeadMixer):
+    """Every token gets the mean of all values."""
+
+    def attend(self, query, key, value, mask):
+        return query + {EXPRESSION}
+
+    @classmethod
+    def cost(cls, length, dim, num_heads, **options):
+        return Cost(1, 1)
+'''
+PROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+PROJECT += '[project]\nname = "mine"\nversion = "1"\n[tool.setuptools]\npy-modules = ["mine"]\n'
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yaml"
+    path.write_text(RULES)
+    return path
+
+
+def lra(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "lra_bench", "check", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_baseline_file_is_written_and_checked(tmp_path: Path, rules: Path) -> None:
+    baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "transformer,fnet")
+    written = lra(tmp_path, *shared, "--write-baseline", baseline)
+    assert written.returncode == 0, written.stderr
+    equal = lra(tmp_path, *shared, "--baseline", baseline)
+    assert equal.returncode == 0, equal.stdout + equal.stderr
+    assert "No regression (2 models," in equal.stdout
+    content = json.loads(baseline.read_text())
+    sizes = content["cells"][0]["bytes"]
+    sizes["step"] = int(0.9 * sizes["step"])
+    baseline.write_text(json.dumps(content))
+    worse = lra(tmp_path, *shared, "--baseline", baseline, "--junit", "junit.xml", "--markdown", "comment.md")
+    assert worse.returncode == 3, worse.stdout + worse.stderr
+    assert "1 regression" in worse.stdout
+    assert "failure" in (tmp_path / "junit.xml").read_text()
+    assert "peak bytes, step" in (tmp_path / "comment.md").read_text()
+    # Only what is asked for is compared: the other model has not vanished.
+    other = lra(tmp_path, "--rules", rules, "--models", "transformer", "--baseline", baseline)
+    assert other.returncode == 0, other.stdout + other.stderr
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("setuptools") is None, reason="needs setuptools to build offline"
+)
+def test_an_outside_project_is_checked_against_its_own_revision(tmp_path: Path, rules: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(PROJECT)
+    module = project / "mine.py"
+    module.write_text(MIXER.replace("{EXPRESSION}", "value.mean(2, keepdim=True)"))
+    git(project, "init", "-q", "-b", "main")
+    git(project, "add", ".")
+    git(project, "commit", "-q", "-m", "first")
+    shared = ("--rules", rules, "--models", "mine:Mean", "--baseline", "main")
+    equal = lra(project, *shared)
+    assert equal.returncode == 0, equal.stdout + equal.stderr
+    module.write_text(MIXER.replace("{EXPRESSION}", "value.exp().mean(2, keepdim=True)"))
+    worse = lra(project, *shared, "--no-timing", "--json")
+    assert worse.returncode == 3, worse.stdout + worse.stderr
+    found = {one["metric"]: one["verdict"] for one in json.loads(worse.stdout)["findings"]}
+    assert found["loss before training"] == "changed"
+    assert found["peak bytes, step"] == "worse"
+    status = subprocess.run(
+        ["git", "-C", str(project), "worktree", "list"], capture_output=True, text=True, check=True
+    )
+    assert len(status.stdout.splitlines()) == 1
+
+
+def test_what_fails_in_both_is_no_pass(tmp_path: Path, rules: Path) -> None:
+    (tmp_path / "broken.py").write_text(MIXER.replace("{EXPRESSION}", "no_such_name"))
+    baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "broken:Mean")
+    written = lra(tmp_path, *shared, "--write-baseline", baseline)
+    assert written.returncode == 1
+    assert "NameError" in written.stderr
+    checked = lra(tmp_path, *shared, "--baseline", baseline)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert "could not be compared" in checked.stdout
+
+
+def test_usage_errors_say_what_to_do(tmp_path: Path, rules: Path) -> None:
+    neither = lra(tmp_path, "--rules", rules)
+    assert neither.returncode == 2
+    assert "--write-baseline" in neither.stderr
+    unknown = lra(tmp_path, "--baseline", "no-such-branch", "--models", "fnet")
+    assert unknown.returncode == 2
+    assert "neither a file nor a revision" in unknown.stderr
+
+
+def test_globs_are_spelled_out_without_controls() -> None:
+    names = models_of(Rules(), ["lin*", "fnet"])
+    assert names == ["linformer", "linear_transformer", "fnet"]
+    assert "majority" not in models_of(Rules(), ["*"])
