@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -112,6 +112,12 @@ class ParameterCount(Part):
         return self.embedding + self.length_dependent + self.core
 
 
+def model_label(name: str, changed_options: Mapping[str, Any]) -> str:
+    """A model as one would write it: its name, and what was changed of its defaults."""
+    changes = ", ".join(f"{option}={value}" for option, value in sorted(changed_options.items()))
+    return f"{name} ({changes})" if changes else name
+
+
 class ModelPart(Part):
     """What was run: a registered model, or somebody's own, with its options."""
 
@@ -130,6 +136,11 @@ class ModelPart(Part):
     """The same, with core parameters alone."""
     control: bool
     """A trivial method that others have to beat."""
+
+    @property
+    def label(self) -> str:
+        """'linformer', or 'linformer (rank=64)' with changed options."""
+        return model_label(self.name, self.changed_options)
 
 
 class SplitPart(Part):

@@ -27,6 +27,7 @@ from lra_bench.records import (
     Status,
     StepMode,
     StepTimePart,
+    model_label,
     read_part,
     record_text,
 )
@@ -106,8 +107,7 @@ class BenchRecord(Part):
     @property
     def label(self) -> str:
         """'linformer', or 'linformer (rank=64)' with changed options."""
-        changes = ", ".join(f"{name}={value}" for name, value in sorted(self.changed_options.items()))
-        return f"{self.model} ({changes})" if changes else self.model
+        return model_label(self.model, self.changed_options)
 
 
 class SessionRecord(Part):

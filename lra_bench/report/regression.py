@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lra_bench.regression.check import Check
 from lra_bench.regression.judgement import Finding
 from lra_bench.report.bench_text import markdown_text, plain
-from lra_bench.report.numbers import binary_bytes, percent, si
-from lra_bench.report.table import Table
+from lra_bench.report.numbers import binary_bytes, duration, percent, si
+from lra_bench.report.table import Table, markdown_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,15 +64,22 @@ def print_check(out: Console, check: Check, *, everything: bool = False) -> None
     """What changed; all of it with `everything`."""
     from rich.markup import escape
 
-    from lra_bench.report.terminal import print_rows
-
     shown = [one for one in check.findings if everything or one.verdict not in QUIET or one.kind == "time"]
     out.print(f"Baseline {escape(check.before.revision)}, now {escape(check.after.revision)}.")
-    if shown:
-        rows = findings_table(shown).rows
-        print_rows(out, [{name: escape(text) for name, text in row.items()} for row in rows])
+    print_findings(out, shown)
     colour = "red" if check.regressions or check.uncompared else "yellow" if check.inconclusive else "green"
     out.print(f"[{colour}]{headline(check)}[/]")
+
+
+def print_findings(out: Console, findings: Sequence[Finding]) -> None:
+    """As a table; nothing where there are none."""
+    from rich.markup import escape
+
+    from lra_bench.report.terminal import print_rows
+
+    if findings:
+        rows = findings_table(findings).rows
+        print_rows(out, [{name: escape(text) for name, text in row.items()} for row in rows])
 
 
 def check_markdown(check: Check) -> str:
@@ -87,17 +94,22 @@ def check_markdown(check: Check) -> str:
         f"torch {plain(check.after.torch)}, {plain(check.after.processor)}.",
     ]
     if loud:
-        parts.append(_markdown(loud))
+        parts.append(findings_markdown(loud).rstrip())
     if quiet:
         head = f"<details><summary>{len(quiet)} metrics did not change</summary>"
-        parts.append(f"{head}\n\n{_markdown(quiet)}\n\n</details>")
+        parts.append(f"{head}\n\n{findings_markdown(quiet).rstrip()}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(findings: Sequence[Finding]) -> str:
+def findings_markdown(findings: Sequence[Finding]) -> str:
+    """The table alone."""
     table = findings_table(findings)
     rows = [{name: markdown_text(text) for name, text in row.items()} for row in table.rows]
-    return Table("", "", rows).markdown().split("\n\n", 1)[-1]
+    return markdown_table(table.columns, (row.values() for row in rows)) + "\n"
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    return {**vars(finding), "change": finding.change}
 
 
 def check_json(check: Check) -> dict[str, Any]:
@@ -110,8 +122,7 @@ def check_json(check: Check) -> dict[str, Any]:
         "regressions": len(check.regressions),
         "inconclusive": len(check.inconclusive),
         "findings": [
-            {**vars(finding), "change": finding.change, "regression": finding.is_regression}
-            for finding in check.findings
+            {**finding_json(finding), "regression": finding.is_regression} for finding in check.findings
         ],
     }
 
@@ -157,6 +168,8 @@ def _value(finding: Finding, value: float | str | None) -> str:
         return f"{value:,.0f}"
     if finding.metric == "step time":
         return f"{value:.3f} x"
+    if finding.metric == "step seconds":
+        return duration(value)
     return f"{value:.6g}"
 
 

@@ -63,8 +63,7 @@ def summarise(scores: Sequence[Score]) -> Summary:
 
 
 def label_of(record: RunRecord) -> str:
-    changes = ", ".join(f"{key}={value}" for key, value in sorted(record.model.changed_options.items()))
-    return f"{record.model.name} ({changes})" if changes else record.model.name
+    return record.model.label
 
 
 def task_key(record: RunRecord) -> tuple[str, str]:
