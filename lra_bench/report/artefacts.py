@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PAGE = "index.html"
-_IMAGES = re.compile("data:image/svg[+]xml;base64,[A-Za-z0-9+/=]+")
+_IMAGES = re.compile('data:image/svg[+]xml,[^"]+')
 
 
 def artefacts(

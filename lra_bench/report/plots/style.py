@@ -6,6 +6,7 @@ colour blindness tell apart, an olive and two greys; markers tell models apart w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lra_bench import registry
 from lra_bench.errors import UsageError
-from lra_bench.files import atomic_path
+from lra_bench.files import atomic_path, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,10 +51,16 @@ SETTINGS: Any = {
     "lines.markersize": 4.5,
     "figure.dpi": 100,
     "savefig.dpi": 160,
+    # One name: every piece of text in an SVG repeats the whole list of fonts.
+    "font.sans-serif": ["DejaVu Sans"],
     # The same figure must be the same bytes: ids from a fixed salt, text as text.
     "svg.hashsalt": "lra-bench",
     "svg.fonttype": "none",
 }
+
+_TAG = re.compile(r"<[^>]*>", re.DOTALL)
+_LONG_NUMBER = re.compile(r"(?<![\w.])[1-9]\d*\.\d{3,}(?!\w)")
+"""From 1 on: of smaller ones, every digit may count."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +107,21 @@ def styled() -> Iterator[None]:
 
 
 def svg_text(figure: Figure) -> str:
-    """The figure as SVG; the same figure gives the same text."""
+    """The figure as SVG without what nobody sees: indentation, and digits below a hundredth of a point.
+
+    The same figure gives the same text.
+    """
     import io
 
     held = io.StringIO()
     with styled():
         figure.savefig(held, format="svg", metadata=SVG_METADATA, bbox_inches="tight")
-    return held.getvalue()
+    lean = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_rounded, tag[0]), held.getvalue())
+    return "\n".join(line.strip() for line in lean.splitlines()) + "\n"
+
+
+def _rounded(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -120,6 +135,8 @@ def save(figure: Figure, path: Path) -> None:
         raise UsageError(
             f"{path}: figures are written as {' or '.join(FORMATS)}; choose one of these endings."
         )
-    metadata = SVG_METADATA if ending == "svg" else {"Software": None}
+    if ending == "svg":
+        write_atomically(path, svg_text(figure))
+        return
     with styled(), atomic_path(path) as temporary, temporary.open("wb") as file:
-        figure.savefig(file, format=ending, metadata=metadata, bbox_inches="tight")
+        figure.savefig(file, format=ending, metadata={"Software": None}, bbox_inches="tight")
