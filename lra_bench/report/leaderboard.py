@@ -79,6 +79,13 @@ class Row:
     scores: list[TaskScore]
     """One for each task column."""
 
+    @property
+    def short_cells(self) -> list[str]:
+        """Cells without intervals; the scores stand after the three of the model."""
+        after = 3 + len(self.scores)
+        ratios = [text.partition(" (")[0] for text in self.cells[after:]]
+        return [*self.cells[:3], *(score.short for score in self.scores), *ratios]
+
 
 @dataclass
 class Board:

@@ -110,6 +110,14 @@ class TaskScore:
         score = f"{100 * one.mean:.1f} ({bounds}; n={one.seeds}{split}{lost}){mark}"
         return " ".join(filter(None, [score, self.letters]))
 
+    @property
+    def short(self) -> str:
+        """Without interval and seeds, for where there is no room."""
+        if self.summary is None:
+            return self.text
+        score = f"{100 * self.summary.mean:.1f}{VERDICT_MARKS.get(self.verdict, '')}"
+        return " ".join(filter(None, [score, self.letters]))
+
 
 def task_score(column: str, records: Sequence[RunRecord], letters_of_it: str = "") -> TaskScore:
     """The score of one model on one task; `records` are its seeds, or none."""

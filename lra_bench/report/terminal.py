@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 RATIO_MARK = 1.10
 """Parameters above this multiple of the Transformer's are marked."""
 NARROW = 100
+CELL_GAP = 2
+"""Blanks around a cell."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -295,12 +297,26 @@ def print_mapping(out: Console, content: Mapping[str, Any], indent: int = 0) -> 
 
 
 def print_boards(out: Console, board: Leaderboard) -> None:
-    """The leaderboard's tables."""
+    """The leaderboard's tables; where the terminal is too narrow for intervals, the means alone."""
     for one in board.boards:
         out.print(f"\n[bold]{escape(one.title)}[/]")
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in one.columns:
-            table.add_column(name, overflow="fold")
-        for row in one.rows:
-            table.add_row(*(escape(value) for value in row.cells), style="dim" if row.control else None)
+        widths = [
+            max([len(name), *(len(row.cells[place]) for row in one.rows)])
+            for place, name in enumerate(one.columns)
+        ]
+        short = sum(widths) + CELL_GAP * len(widths) > out.width
+        shown = [row.short_cells if short else row.cells for row in one.rows]
+        # The list of tasks at the end is what a narrow terminal can do without.
+        names = [name for name in one.columns if not (short and name == "Pareto")]
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 - short, 0, 1 - short))
+        for place, name in enumerate(names):
+            width = max([len(name), *(len(cells[place]) for cells in shown)]) if short else None
+            table.add_column(name, overflow="fold", min_width=width)
+        for row, cells in zip(one.rows, shown, strict=True):
+            table.add_row(*map(escape, cells[: len(names)]), style="dim" if row.control else None)
         out.print(table)
+        if short:
+            out.print(
+                "[dim](c) not above chance, (k) not above the task's best control. Means alone: intervals "
+                "and seeds are in LEADERBOARD.md, or on a wider terminal.[/]"
+            )

@@ -17,7 +17,7 @@ from lra_bench.report.leaderboard import Board, Leaderboard, Row
 from lra_bench.report.numbers import binary_bytes, duration, interval, percent, si
 from lra_bench.report.published_tables import published_accuracy_tables, published_training_tables
 from lra_bench.report.reproduction import command_of
-from lra_bench.report.scoring import VERDICT_MARKS, TaskScore, label_of
+from lra_bench.report.scoring import TaskScore, label_of
 from lra_bench.report.table import Table
 
 VERDICTS = {
@@ -204,10 +204,8 @@ def _score(score: TaskScore) -> Cell:
         facts.append(f"Verdict: {VERDICTS[score.verdict]}")
     if score.letters:
         facts.append(f"Can't be told apart from others with: {score.letters}")
-    mark = VERDICT_MARKS.get(score.verdict, "")
-    text = " ".join(filter(None, [f"{100 * one.mean:.1f}{mark}", score.letters]))
     weak = score.verdict in ("chance", "not_above_controls")
-    return Cell(text, 100 * one.mean, tuple(facts), score.run_ids, weak)
+    return Cell(score.short, 100 * one.mean, tuple(facts), score.run_ids, weak)
 
 
 def _session_sheet(session: Session) -> Sheet:
