@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from evidence import evidence, pytest_addoption, pytest_configure
+
+if TYPE_CHECKING:
+    from lra_bench.records import RunRecord
 
 __all__ = ["evidence", "pytest_addoption", "pytest_configure"]  # pytest finds them by being here
 
@@ -15,6 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Read once: tests point LRA_BENCH_DATA to folders of their own.
 REFERENCE_DATA = os.environ.get("LRA_BENCH_DATA")
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """The record of a toy cell that was really run; tests change copies of it."""
+    from harness import toy_cell, work  # imports torch, which reads the number of threads above
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
+        return work(toy_cell(), tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import toy_cell, work
 
 from lra_bench.errors import UsageError
 from lra_bench.records import RunRecord
 from lra_bench.regression.records import compare_records
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
-        return work(toy_cell(), tmp_path_factory.mktemp("results"))
 
 
 def altered(base: RunRecord, accuracy: float = 0.5, name: str = "transformer", core: int = 100) -> RunRecord:

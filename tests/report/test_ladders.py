@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import toy_cell, work
 
 from lra_bench import registry
 from lra_bench.records import PeakMemoryPart, RunRecord
@@ -16,13 +15,6 @@ from lra_bench.report.plots.style import svg_text
 
 GROUPBERT = registry.models.get("groupbert").ladder
 LADDERS = [entry for entry in registry.models if entry.ladder]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
-        return work(toy_cell(), tmp_path_factory.mktemp("results"))
 
 
 def run_of(base: RunRecord, model: str, options: dict[str, Any], accuracy: float, seed: int = 0) -> RunRecord:

@@ -8,20 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import toy_cell, work
 from synthetic_session import cell, session
 
 from lra_bench.records import RunRecord, Score, read_correct, write_predictions
 from lra_bench.report.artefacts import artefacts
 from lra_bench.report.leaderboard import Leaderboard, leaderboard
 from lra_bench.report.scoring import summarise
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
-        return work(toy_cell(), tmp_path_factory.mktemp("results"))
 
 
 def score(accuracy: float, n: int = 2000) -> Score:

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from harness import toy_cell, work
 from synthetic_session import cell, session
 
 from lra_bench.records import RunRecord
@@ -18,13 +17,6 @@ from lra_bench.report.page.content import page_content
 from lra_bench.report.page.render import Figure, page
 
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
-        return work(toy_cell(), tmp_path_factory.mktemp("results"))
 
 
 def changed(base: RunRecord, run_id: str, **changes: Any) -> RunRecord:

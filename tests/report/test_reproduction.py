@@ -6,18 +6,10 @@ import shlex
 from typing import Any
 
 import pytest
-from harness import toy_cell, work
 
 from lra_bench.cell import parse_assignments
 from lra_bench.records import RunRecord
 from lra_bench.report.reproduction import command_of
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
-        return work(toy_cell(), tmp_path_factory.mktemp("results"))
 
 
 def with_options(base: RunRecord, options: dict[str, Any], **changes: Any) -> RunRecord:
