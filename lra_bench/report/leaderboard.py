@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
 from lra_bench.report.bench_tables import break_even_table, growth_table
+from lra_bench.report.bench_text import plain
 from lra_bench.report.further import commands_table, families_table, missing_table
 from lra_bench.report.ladders import climbs, ladder_table
 from lra_bench.report.numbers import binary_bytes, duration, percent, si
@@ -54,6 +55,9 @@ LEGEND = (
     "Controls stand first."
 )
 DATA_SECTIONS = {"task", "data", "evaluation"}
+
+
+PARETO = "Pareto"
 
 
 class Group(NamedTuple):
@@ -119,9 +123,25 @@ class Board:
         return "\n\n".join(parts)
 
     def latex(self) -> str:
-        """A table in the manner of booktabs; where the protocol ranks, a column's best score is bold."""
-        rows = [dict(zip(self.columns, row.cells, strict=True)) for row in self.rows]
-        return Table(self.title, " ".join(self.notes), rows).latex(bold=self._best() if self.ranks else set())
+        """A table in the manner of booktabs, as wide as a page of one column: means without intervals.
+
+        Where the protocol ranks, a column's best score is bold. What the notes say stands above as comments.
+        """
+        left_out = {"family", PARETO}
+        rows = [
+            {
+                name: cell.replace(" (c)", "†").replace(" (k)", "‡")
+                for name, cell in zip(self.columns, row.short_cells, strict=True)
+                if name not in left_out
+            }
+            for row in self.rows
+        ]
+        caption = "Test accuracy in %, mean over seeds; † not above chance, ‡ not above the best control. "
+        if self.speed is not None:
+            caption += speed_note(self.speed, self.group.compiled)
+        comments = [f"% {plain(note)}" for note in self.notes]
+        table = Table(self.title, caption.replace("`", ""), rows)
+        return "\n".join([*comments, table.latex(bold=self._best() if self.ranks else set(), compact=True)])
 
     def _best(self) -> set[tuple[int, str]]:
         """(row, column) of the greatest mean in each task's column, controls left out."""
@@ -299,7 +319,7 @@ def _board(
     else:
         notes.append("No averages and no ranks under this protocol.")
     if speed is not None:
-        further += [*SPEED_COLUMNS, "Pareto"]
+        further += [*SPEED_COLUMNS, PARETO]
         notes.append(speed_note(speed, group.compiled))
         notes.append("Pareto: tasks on which no other model has both a faster step and a better mean.")
     for (_task, sha), name in columns.items():

@@ -19,6 +19,8 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
 }
 
 
@@ -39,15 +41,18 @@ class Table:
         body = markdown_table(self.columns, (row.values() for row in self.rows))
         return "\n\n".join(part for part in (f"{'#' * level} {self.title}", self.note, body) if part)
 
-    def latex(self, bold: Collection[tuple[int, str]] = ()) -> str:
+    def latex(self, bold: Collection[tuple[int, str]] = (), *, compact: bool = False) -> str:
         """A floating table in the manner of booktabs; needs \\usepackage{booktabs}.
 
         bold: cells to print so, as row number and column.
+        compact: in small type with narrow gaps and a first column that wraps, for many columns.
         """
-        columns = "l" + "r" * (len(self.columns) - 1)
+        columns = ("p{3.6cm}" if compact else "l") + "r" * (len(self.columns) - 1)
         lines = [
             r"\begin{table}",
             r"\centering",
+            r"\setlength{\belowcaptionskip}{4pt}",
+            *([r"\scriptsize", r"\setlength{\tabcolsep}{2.5pt}"] if compact else []),
             rf"\caption{{{latex_text(self.title)}. {latex_text(self.note)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",

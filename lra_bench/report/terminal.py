@@ -298,6 +298,8 @@ def print_mapping(out: Console, content: Mapping[str, Any], indent: int = 0) -> 
 
 def print_boards(out: Console, board: Leaderboard) -> None:
     """The leaderboard's tables; where the terminal is too narrow for intervals, the means alone."""
+    from lra_bench.report.leaderboard import PARETO
+
     for one in board.boards:
         out.print(f"\n[bold]{escape(one.title)}[/]")
         widths = [
@@ -307,7 +309,7 @@ def print_boards(out: Console, board: Leaderboard) -> None:
         short = sum(widths) + CELL_GAP * len(widths) > out.width
         shown = [row.short_cells if short else row.cells for row in one.rows]
         # The list of tasks at the end is what a narrow terminal can do without.
-        names = [name for name in one.columns if not (short and name == "Pareto")]
+        names = [name for name in one.columns if not (short and name == PARETO)]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 - short, 0, 1 - short))
         for place, name in enumerate(names):
             width = max([len(name), *(len(cells[place]) for cells in shown)]) if short else None

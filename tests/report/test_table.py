@@ -24,7 +24,7 @@ def test_latex_is_escaped_and_has_the_rules_of_booktabs():
     lines = TABLE.latex().splitlines()
     assert r"\caption{One \& two. 50 \% of them.}" in lines
     assert r"\begin{tabular}{lr}" in lines
-    assert lines[4:10] == [
+    assert lines[5:11] == [
         r"\toprule",
         r"model & x\_1 \\",
         r"\midrule",
