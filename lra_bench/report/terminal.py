@@ -25,6 +25,8 @@ RATIO_MARK = 1.10
 NARROW = 100
 CELL_GAP = 2
 """Blanks around a cell."""
+NAME_WIDTH = 24
+"""Of a model's name where there is little room."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -313,7 +315,9 @@ def print_boards(out: Console, board: Leaderboard) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 - short, 0, 1 - short))
         for place, name in enumerate(names):
             width = max([len(name), *(len(cells[place]) for cells in shown)]) if short else None
-            table.add_column(name, overflow="fold", min_width=width)
+            # A name with many options may take several lines; numbers may not.
+            narrow = min(width, NAME_WIDTH) if width is not None and place == 0 else width
+            table.add_column(name, overflow="fold", min_width=narrow, max_width=narrow)
         for row, cells in zip(one.rows, shown, strict=True):
             table.add_row(*map(escape, cells[: len(names)]), style="dim" if row.control else None)
         out.print(table)
