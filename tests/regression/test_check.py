@@ -9,47 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from outside_project import MIXER, RULES, committed_project
 
 from lra_bench.regression.check import models_of
 from lra_bench.regression.rules import Rules
-
-RULES = """\
-tasks: [recall]
-exact:
-  settings:
-    task.length: 64
-    task.num_pairs: 4
-    data.train_examples: 64
-    evaluation.validation_examples: 16
-    evaluation.test_examples: 16
-    budget.batch_size: 4
-    architecture.dim: 16
-    architecture.dropout: 0.1
-learning:
-  seeds: 1
-  baseline_seeds: 2
-  settings: {task.length: 32, task.num_pairs: 4, data.train_examples: 64, evaluation.validation_examples: 16,
-    evaluation.test_examples: 16, budget.steps: 3, budget.batch_size: 4, budget.evaluate_every: 3}
-time: {length: 32, budget_s: 2}
-"""
-MIXER = '''\
-"""A mixer of somebody's own."""
-
-from lra_bench.mixer import Cost, MultiHeadMixer
-
-
-class Mean(MultiHeadMixer):
-    """Every token gets the mean of all values."""
-
-    def attend(self, query, key, value, mask):
-        return query + {EXPRESSION}
-
-    @classmethod
-    def cost(cls, length, dim, num_heads, **options):
-        return Cost(1, 1)
-'''
-PROJECT = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-PROJECT += '[project]\nname = "mine"\nversion = "1"\n[tool.setuptools]\npy-modules = ["mine"]\n'
 
 
 @pytest.fixture
@@ -85,23 +48,12 @@ def test_a_baseline_file_is_written_and_checked(tmp_path: Path, rules: Path) -> 
     assert other.returncode == 0, other.stdout + other.stderr
 
 
-def git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
-
-
 @pytest.mark.skipif(
     importlib.util.find_spec("setuptools") is None, reason="needs setuptools to build offline"
 )
 def test_an_outside_project_is_checked_against_its_own_revision(tmp_path: Path, rules: Path) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "pyproject.toml").write_text(PROJECT)
+    project = committed_project(tmp_path / "project")
     module = project / "mine.py"
-    module.write_text(MIXER.replace("{EXPRESSION}", "value.mean(2, keepdim=True)"))
-    git(project, "init", "-q", "-b", "main")
-    git(project, "add", ".")
-    git(project, "commit", "-q", "-m", "first")
     shared = ("--rules", rules, "--models", "mine:Mean", "--baseline", "main")
     equal = lra(project, *shared)
     assert equal.returncode == 0, equal.stdout + equal.stderr
