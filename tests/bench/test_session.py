@@ -167,7 +167,14 @@ def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
     for key, value in SMALL.items():
         command += ["--set", f"{key}={value}"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    first = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A suite that was started in the background ignores it, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 90
     while len(list(tmp_path.rglob("cells/transformer-16-*.json"))) == 0:
         ended = first.poll() is not None or time.monotonic() > deadline
