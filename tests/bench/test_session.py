@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,14 +168,9 @@ def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
     for key, value in SMALL.items():
         command += ["--set", f"{key}={value}"]
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    first = subprocess.Popen(
-        command,
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        # A suite that was started in the background ignores it, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    # A suite that was started in the background ignores the signal, and so would what it starts.
+    heard = ["env", "--default-signal=INT", *command] if shutil.which("env") else command
+    first = subprocess.Popen(heard, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 90
     while len(list(tmp_path.rglob("cells/transformer-16-*.json"))) == 0:
         ended = first.poll() is not None or time.monotonic() > deadline
