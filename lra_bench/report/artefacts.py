@@ -43,7 +43,16 @@ def artefacts(
     """
     newest = newest_of_each_plan(sessions)
     figures = {name: (title, svg_text(one)) for name, title, one in board_figures(board, newest, records)}
-    shown = [PageFigure(title, svg) for title, svg in figures.values()]
+    # The page draws growth for the sessions that its boards stand on, or the newest where none does; there are
+    # files for the others.
+    names = [one.record.session for one in newest]
+    used = {one.speed.record.session for one in board.boards if one.speed is not None} or {
+        max(names, default="")
+    }
+    elsewhere = tuple(name for name in names if name not in used)
+    shown = [
+        PageFigure(title, svg) for name, (title, svg) in figures.items() if not name.startswith(elsewhere)
+    ]
     written = {
         "LEADERBOARD.md": board.markdown(),
         "leaderboard.tex": board.latex(),

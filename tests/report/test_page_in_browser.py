@@ -138,6 +138,7 @@ def test_a_cell_opens_its_interval_and_leads_to_its_record(tab: Any) -> None:
     row = tab.locator("#boards tbody tr", has_text="linformer")
     row.locator("summary").first.click()
     assert "95 % interval" in row.locator(".facts").first.inner_text()
+    assert "95 % interval" in row.locator("summary").first.get_attribute("title")  # on hover, too
     row.locator(".facts a").first.click()
     record = tab.locator("#run-run1")
     record.wait_for(state="visible")
