@@ -43,8 +43,8 @@ def artefacts(
     """
     newest = newest_of_each_plan(sessions)
     figures = {name: (title, svg_text(one)) for name, title, one in board_figures(board, newest, records)}
-    # The page draws growth for the sessions that its boards stand on, or the newest where none does; there are
-    # files for the others.
+    # The page draws growth for the sessions that its boards stand on, or the newest where none does; the
+    # others have files.
     names = [one.record.session for one in newest]
     used = {one.speed.record.session for one in board.boards if one.speed is not None} or {
         max(names, default="")
