@@ -15,7 +15,7 @@ from lra_bench.errors import UsageError
 from lra_bench.measure.machine import cpu_model
 from lra_bench.regression.evidence import Evidence, read_evidence
 from lra_bench.regression.gathering import gather, probe_server
-from lra_bench.regression.judgement import CELL, Finding, Verdict, judge
+from lra_bench.regression.judgement import CELL, Finding, Verdict, accepting, judge
 from lra_bench.regression.revision import current_revision, install_revision, resolve_commit
 from lra_bench.regression.rules import Rules
 from lra_bench.regression.timing import TimeVerdict, compare_times
@@ -155,7 +155,7 @@ def run_check(
 
                 say(f"{model}: step time")
                 verdict = compare_times(model, old, new, rules.time, rules.protocol, say=tell)
-                findings.append(time_finding(verdict, rules))
+                findings.append(accepting(time_finding(verdict, rules), accept))
     return Check(before, after, tuple(findings))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lra_bench.regression.evidence import CellEvidence, Evidence, ModelLearning
@@ -51,18 +51,16 @@ def judge(before: Evidence, after: Evidence, rules: Rules, accept: Sequence[str]
 
     accept: metrics whose change is meant: a name, or a kind for all of it.
     """
-    found = [*_exact(before, after, rules), *_learning(before, after, rules.learning)]
-    accepted = set(accept)
-    return [
-        _accepted(finding) if finding.kind in accepted or finding.metric in accepted else finding
-        for finding in found
-    ]
+    found = (*_exact(before, after, rules), *_learning(before, after, rules.learning))
+    return [accepting(finding, accept) for finding in found]
 
 
-def _accepted(finding: Finding) -> Finding:
+def accepting(finding: Finding, accept: Sequence[str]) -> Finding:
+    """The finding, marked as meant where its metric or kind was named."""
     # What is gone or broken can't be meant by naming a metric that is no longer there.
     meant = finding.verdict in ("worse", "changed")
-    return Finding(**{**vars(finding), "accepted": meant})
+    named = finding.kind in accept or finding.metric in accept
+    return replace(finding, accepted=meant and named)
 
 
 def _exact(before: Evidence, after: Evidence, rules: Rules) -> Iterator[Finding]:

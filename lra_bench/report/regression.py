@@ -55,9 +55,11 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 def verdict_of(finding: Finding) -> str:
     if finding.kind == "time":
-        words = {"worse": "slower", "better": "faster"}
-        return words.get(finding.verdict, finding.verdict)
-    return f"{finding.verdict}, accepted" if finding.accepted else finding.verdict
+        words: dict[str, str] = {"worse": "slower", "better": "faster"}
+        said = words.get(finding.verdict, finding.verdict)
+    else:
+        said = finding.verdict
+    return f"{said}, accepted" if finding.accepted else said
 
 
 def print_check(out: Console, check: Check, *, everything: bool = False) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from lra_bench.regression.check import Check, time_finding
 from lra_bench.regression.evidence import Evidence
-from lra_bench.regression.judgement import Finding
+from lra_bench.regression.judgement import Finding, accepting
 from lra_bench.regression.rules import Rules
 from lra_bench.regression.timing import TimeVerdict
 from lra_bench.report.regression import (
@@ -52,6 +52,14 @@ def test_values_have_their_units_and_changes_their_sign() -> None:
     (row,) = findings_table([SLOWER]).rows
     assert (row["before"], row["now"], row["verdict"]) == ("1.000 x", "1.200 x", "slower")
     assert row["note"] == "1.100 to 1.300, 6 pairs in 12 s"
+
+
+def test_a_slowdown_that_was_announced_is_shown_and_no_regression() -> None:
+    meant = accepting(SLOWER, ["time"])
+    assert not meant.is_regression
+    assert findings_table([meant]).rows[0]["verdict"] == "slower, accepted"
+    assert accepting(SLOWER, ["outputs"]).is_regression
+    assert not accepting(UNCLEAR, ["time"]).accepted
 
 
 def test_junit_has_a_case_for_each_finding() -> None:
