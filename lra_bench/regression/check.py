@@ -7,14 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from lra_bench import registry
 from lra_bench.data.cache import cache_root
 from lra_bench.errors import UsageError
-from lra_bench.measure.machine import cpu_model
 from lra_bench.regression.evidence import Evidence, read_evidence
-from lra_bench.regression.gathering import gather, probe_server
+from lra_bench.regression.gathering import gather, learners, probe_server
 from lra_bench.regression.judgement import CELL, Finding, Verdict, accepting, judge
 from lra_bench.regression.revision import current_revision, install_revision, resolve_commit
 from lra_bench.regression.rules import Rules
@@ -86,11 +83,8 @@ def current_evidence(
             server,
             rules,
             models,
-            learning=_learning(rules, models),
             seeds=seeds,
             revision=current_revision(repository),
-            torch=torch.__version__,
-            processor=cpu_model(),
             say=say,
         )
 
@@ -117,7 +111,7 @@ def run_check(
         asked = before.model_copy(
             update={
                 "cells": [one for one in before.cells if one.model in models and one.task in rules.tasks],
-                "learning": [one for one in before.learning if one.model in _learning(rules, models)],
+                "learning": [one for one in before.learning if one.model in learners(rules, models)],
             }
         )
         return Check(before, after, tuple(judge(asked, after, rules, accept)))
@@ -137,11 +131,8 @@ def run_check(
                     server,
                     rules,
                     models,
-                    learning=_learning(rules, models),
                     seeds=seeds,
                     revision=revision,
-                    torch=torch.__version__,
-                    processor=cpu_model(),
                     say=say,
                 )
             )
@@ -170,11 +161,6 @@ def time_finding(found: TimeVerdict, rules: Rules) -> Finding:
     task = f"{rules.time.batch_size} x {rules.time.length}"
     before = None if found.ratio is None else 1.0
     return Finding("time", found.model, task, "step time", _OF_TIME[found.answer], before, found.ratio, note)
-
-
-def _learning(rules: Rules, models: Sequence[str]) -> list[str]:
-    chosen = rules.learning.models
-    return [model for model in models if chosen is None or model in chosen]
 
 
 def _comparable(findings: Sequence[Finding], models: Sequence[str]) -> list[str]:

@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from lra_bench.launch.fork_server import ForkServer, ProcessDiedError
+from lra_bench.measure.machine import cpu_model
 from lra_bench.regression.evidence import CellEvidence, Evidence, LearningRun, ModelLearning
 from lra_bench.regression.rules import Rules
 
@@ -33,21 +36,24 @@ def ask_probe(server: ForkServer, request: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def learners(rules: Rules, models: Sequence[str]) -> list[str]:
+    """Models whose training is checked as well."""
+    chosen = rules.learning.models
+    return [model for model in models if chosen is None or model in chosen]
+
+
 def gather(
     server: ForkServer,
     rules: Rules,
     models: Sequence[str],
     *,
-    learning: Sequence[str],
     seeds: int,
     revision: str,
-    torch: str,
-    processor: str,
     say: Say = lambda _: None,
 ) -> Evidence:
-    """All evidence of a revision. A cell that fails is part of it, with its reason.
+    """All evidence of a revision, training with so many seeds included.
 
-    learning: models whose training is checked as well, with so many seeds.
+    A cell that fails is part of it, with its reason.
     """
     cells, learned = [], []
     for model in models:
@@ -57,7 +63,7 @@ def gather(
             answer = ask_probe(server, {"do": "exact", **shared, "settings": rules.exact.settings})
             found = answer.get("ok") or {"failure": answer["reason"]}
             cells.append(CellEvidence(model=model, task=task, **found))
-    for model in learning:
+    for model in learners(rules, models):
         runs, failure = [], None
         for seed in range(seeds):
             say(f"{revision}: {model} learns, seed {seed + 1} of {seeds}")
@@ -68,4 +74,6 @@ def gather(
                 break
             runs.append(LearningRun(**answer["ok"]))
         learned.append(ModelLearning(model=model, task=rules.learning.task, failure=failure, runs=runs))
-    return Evidence(revision=revision, torch=torch, processor=processor, cells=cells, learning=learned)
+    return Evidence(
+        revision=revision, torch=torch.__version__, processor=cpu_model(), cells=cells, learning=learned
+    )

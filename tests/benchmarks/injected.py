@@ -16,9 +16,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from lra_bench.measure.machine import cpu_model
 from lra_bench.regression.gathering import gather, probe_server
 from lra_bench.regression.judgement import judge
 from lra_bench.regression.rules import Rules
@@ -213,20 +210,15 @@ def main() -> None:
             str(ROOT),
         ]
         subprocess.run(command, check=True)
-        named = {"torch": torch.__version__, "processor": cpu_model(), "learning": [MODEL]}
         with probe_server(str(clean)) as server:
-            before = gather(
-                server, rules, [MODEL], seeds=rules.learning.baseline_seeds, revision="clean", **named
-            )
+            before = gather(server, rules, [MODEL], seeds=rules.learning.baseline_seeds, revision="clean")
         for number, fault in enumerate(FAULTS):
             path = applied(fault, clean, Path(scratch) / f"fault{number}")
             if fault.slows:
                 found = time_row(clean, path, rules, arguments.times)
             else:
                 with probe_server(str(path)) as server:
-                    after = gather(
-                        server, rules, [MODEL], seeds=rules.learning.seeds, revision=fault.name, **named
-                    )
+                    after = gather(server, rules, [MODEL], seeds=rules.learning.seeds, revision=fault.name)
                 found = class_row([one for one in judge(before, after, rules) if one.is_regression])
             rows.append([fault.name, *found])
             print(" | ".join(rows[-1]), flush=True)
