@@ -114,7 +114,7 @@ class StepTimer:
         """
         require(2 <= min_steps <= max_steps, "min_steps", min_steps, f"from 2 to max_steps={max_steps}")
         seconds: list[float] = []
-        with _frozen_collector():
+        with frozen_collector():
             while True:
                 seconds.append(self._timed_step()[0])
                 self._warm_up_steps += 1
@@ -135,7 +135,7 @@ class StepTimer:
         if self._first_step_s is None:
             raise UsageError("StepTimer.take: nothing is warm yet. Call warm_up() first.")
         require(steps >= 1, "steps", steps, "at least 1")
-        with _frozen_collector():
+        with frozen_collector():
             for _ in range(settle_steps):
                 self._timed_step()
             for _ in range(steps):
@@ -146,7 +146,7 @@ class StepTimer:
     ) -> None:
         """Times steps under the stopping rule of `measure_step_time`."""
         start = time.perf_counter()
-        with _frozen_collector():
+        with frozen_collector():
             while True:
                 self._sample()
                 elapsed = time.perf_counter() - start
@@ -296,8 +296,15 @@ def measure_step_time(
 
 
 @contextmanager
-def _frozen_collector() -> Iterator[None]:
-    """No garbage collection between samples; what exists already is not scanned later either."""
+def frozen_collector() -> Iterator[None]:
+    """No garbage collection between samples; what exists already is not scanned later either.
+
+    Within another one it does nothing. One that takes turns holds it throughout: to freeze anew
+    scans all of torch, a quarter of a second that would pass between the turns of a comparison.
+    """
+    if gc.get_freeze_count() and not gc.isenabled():
+        yield
+        return
     was_enabled = gc.isenabled()
     gc.collect()
     gc.freeze()

@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from lra_bench.data.batches import Batch
 from lra_bench.job import Job
 from lra_bench.measure.machine import available_cores
 from lra_bench.measure.memory import measure_peak_memory
-from lra_bench.measure.timing import StepTimer
+from lra_bench.measure.timing import StepTimer, frozen_collector
 from lra_bench.mixer import CONTRACT_ARGUMENTS
 from lra_bench.parameters import count_parameters
 from lra_bench.phases import CellRun
@@ -50,6 +51,7 @@ class Probe:
 
     def __init__(self) -> None:
         self._timer: StepTimer | None = None
+        self._quiet = ExitStack()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(available_cores())
 
@@ -136,6 +138,7 @@ class Probe:
 
         metrics = StepMetrics(build, batch, settings, spec, device=torch.device("cpu"), session="check")
         staged = metrics.stage()
+        self._quiet.enter_context(frozen_collector())
         self._timer = timer = StepTimer(staged.run, device=torch.device("cpu"))
         timer.warm_up(min_steps=2, min_seconds=seconds / 2, max_seconds=seconds)
         timer.take(1, settle_steps=0)
