@@ -36,7 +36,7 @@ def check(
         str, typer.Option(help="Changes that are meant: metrics, or exact, outputs, learning or time.")
     ] = "",
     repository: Annotated[Path, typer.Option(help="Whose revisions --baseline names.")] = Path("."),
-    timing: Annotated[bool, typer.Option(help="Compare step times, with a revision only.")] = True,
+    timing: Annotated[bool, typer.Option(help="Compare, or store, step times.")] = True,
     budget: Annotated[float | None, typer.Option(help="Seconds of timing for each model.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 4 if a step time is inconclusive.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also show what did not change.")] = False,
@@ -50,7 +50,7 @@ def check(
     """
     from lra_bench.files import write_atomically
     from lra_bench.regression.check import current_evidence, models_of, run_check
-    from lra_bench.regression.evidence import CellEvidence, ModelLearning, write_evidence
+    from lra_bench.regression.evidence import write_evidence
     from lra_bench.regression.rules import load_rules
     from lra_bench.report.regression import check_json, check_junit, check_markdown, print_check
     from lra_bench.report.terminal import console
@@ -69,12 +69,13 @@ def check(
 
     if write_baseline is not None:
         seeds = loaded.learning.baseline_seeds
-        evidence = current_evidence(loaded, names, repository=repository, seeds=seeds, say=say)
-        failed: list[CellEvidence | ModelLearning] = [one for one in evidence.cells if one.failure]
-        failed += [one for one in evidence.learning if one.failure]
+        evidence = current_evidence(loaded, names, repository=repository, seeds=seeds, timing=timing, say=say)
         write_evidence(write_baseline, evidence)
-        for one in failed:
-            say(f"{one.model} on {one.task}: {one.failure}")
+        failed = [f"{one.model} on {one.task}: {one.failure}" for one in evidence.cells if one.failure]
+        failed += [f"{one.model} learns: {one.failure}" for one in evidence.learning if one.failure]
+        failed += [f"{one.model}, step time: {one.failure}" for one in evidence.times if one.failure]
+        for text in failed:
+            say(text)
         print(f"Baseline of {len(names)} models: {write_baseline}")
         if failed:
             raise typer.Exit(1)

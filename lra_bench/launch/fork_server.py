@@ -5,7 +5,7 @@ is as much a process of its own: nothing that one does reaches another. The serv
 operation, so no thread and no device is alive in it when it forks. `environment` gives a server another
 import path: that of another revision, for example.
 
-Messages are JSON, one request and one answer at a time. Unix only.
+Messages are JSON, one request and one answer at a time; several threads may ask. Unix only.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -64,6 +65,7 @@ class ForkServer:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which decides what to do
             )
         self._children: list[ForkedProcess] = []
+        self._one_at_a_time = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -96,8 +98,9 @@ class ForkServer:
 
     def _request(self, message: Mapping[str, Any], files: Sequence[int] = ()) -> Any:
         try:
-            socket.send_fds(self._control, [json.dumps(message).encode()], list(files))
-            data = self._control.recv(_MESSAGE_BYTES)
+            with self._one_at_a_time:
+                socket.send_fds(self._control, [json.dumps(message).encode()], list(files))
+                data = self._control.recv(_MESSAGE_BYTES)
         except OSError:
             data = b""
         if not data:

@@ -295,6 +295,11 @@ def measure_step_time(
     return timer.result()
 
 
+class _Collector:
+    frozen = False
+    """By `frozen_collector`; asking the collector itself takes as long as freezing."""
+
+
 @contextmanager
 def frozen_collector() -> Iterator[None]:
     """No garbage collection between samples; what exists already is not scanned later either.
@@ -302,9 +307,10 @@ def frozen_collector() -> Iterator[None]:
     Within another one it does nothing. One that takes turns holds it throughout: to freeze anew
     scans all of torch, a quarter of a second that would pass between the turns of a comparison.
     """
-    if gc.get_freeze_count() and not gc.isenabled():
+    if _Collector.frozen:
         yield
         return
+    _Collector.frozen = True
     was_enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
@@ -312,6 +318,7 @@ def frozen_collector() -> Iterator[None]:
     try:
         yield
     finally:
+        _Collector.frozen = False
         gc.unfreeze()
         if was_enabled:
             gc.enable()

@@ -15,7 +15,12 @@ from lra_bench.regression.gathering import gather, learners, probe_server
 from lra_bench.regression.judgement import CELL, Finding, Verdict, accepting, judge
 from lra_bench.regression.revision import current_revision, install_revision, resolve_commit
 from lra_bench.regression.rules import Rules
-from lra_bench.regression.timing import TimeVerdict, compare_times
+from lra_bench.regression.timing import (
+    TimeVerdict,
+    compare_times,
+    compare_with_stored,
+    measure_for_storing,
+)
 
 _OF_TIME: dict[str, Verdict] = {
     "slower": "worse",
@@ -23,6 +28,7 @@ _OF_TIME: dict[str, Verdict] = {
     "same": "same",
     "inconclusive": "inconclusive",
     "failed": "failed",
+    "not compared": "inconclusive",
 }
 
 
@@ -75,18 +81,19 @@ def current_evidence(
     *,
     repository: Path,
     seeds: int,
+    timing: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Evidence:
-    """Evidence of what is installed."""
-    with probe_server() as server:
-        return gather(
-            server,
-            rules,
-            models,
-            seeds=seeds,
-            revision=current_revision(repository),
-            say=say,
-        )
+    """Evidence of what is installed, for a file: with step times that can be compared later."""
+    with probe_server(threads=rules.threads) as server:
+        found = gather(server, rules, models, seeds=seeds, revision=current_revision(repository), say=say)
+        times = []
+        for model in models if timing else []:
+            say(f"{model}: step time")
+            times.append(
+                measure_for_storing(model, server, rules.time, rules.protocol, say=_telling(model, say))
+            )
+    return found.model_copy(update={"times": times})
 
 
 def run_check(
@@ -99,63 +106,74 @@ def run_check(
     timing: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Check:
-    """Compares what is installed with a revision of `repository`, or with a file of evidence.
-
-    Times are compared with a revision only: those of another hour or machine say nothing.
-    """
+    """Compares what is installed with a revision of `repository`, or with a file of evidence."""
     file = Path(baseline)
     if file.is_file():
-        before = read_evidence(file)
-        after = current_evidence(rules, models, repository=repository, seeds=rules.learning.seeds, say=say)
-        # What was not asked for is not missing.
-        asked = before.model_copy(
-            update={
-                "cells": [one for one in before.cells if one.model in models and one.task in rules.tasks],
-                "learning": [one for one in before.learning if one.model in learners(rules, models)],
-            }
-        )
-        return Check(before, after, tuple(judge(asked, after, rules, accept)))
+        return _against_file(read_evidence(file), rules, models, repository, accept, timing, say)
     commit = resolve_commit(baseline, repository)
     say(f"installing {commit[:12]}")
     path = install_revision(commit, repository, cache_root())
     with ExitStack() as stack:
-        old = stack.enter_context(probe_server(str(path)))
-        new = stack.enter_context(probe_server())
-        sides = []
-        for server, revision, seeds in (
-            (old, commit[:12], rules.learning.baseline_seeds),
-            (new, current_revision(repository), rules.learning.seeds),
-        ):
-            sides.append(
-                gather(
-                    server,
-                    rules,
-                    models,
-                    seeds=seeds,
-                    revision=revision,
-                    say=say,
-                )
-            )
-        before, after = sides
+        old = stack.enter_context(probe_server(str(path), threads=rules.threads))
+        new = stack.enter_context(probe_server(threads=rules.threads))
+        seeds = rules.learning
+        before = gather(old, rules, models, seeds=seeds.baseline_seeds, revision=commit[:12], say=say)
+        after = gather(new, rules, models, seeds=seeds.seeds, revision=current_revision(repository), say=say)
         findings = judge(before, after, rules, accept)
-        if timing:
-            for model in _comparable(findings, models):
-
-                def tell(pairs: int, low: float, high: float, model: str = model) -> None:
-                    say(f"{model}: step time {low:.3f} to {high:.3f} of the baseline's after {pairs} pairs")
-
-                say(f"{model}: step time")
-                verdict = compare_times(model, old, new, rules.time, rules.protocol, say=tell)
-                findings.append(accepting(time_finding(verdict, rules), accept))
+        for model in _comparable(findings, models) if timing else []:
+            say(f"{model}: step time")
+            verdict = compare_times(model, old, new, rules.time, rules.protocol, say=_telling(model, say))
+            findings.append(accepting(time_finding(verdict, rules), accept))
     return Check(before, after, tuple(findings))
 
 
-def time_finding(found: TimeVerdict, rules: Rules) -> Finding:
-    """A time verdict as one line among the others; before is 1."""
+def _against_file(
+    before: Evidence,
+    rules: Rules,
+    models: Sequence[str],
+    repository: Path,
+    accept: Sequence[str],
+    timing: bool,
+    say: Callable[[str], None],
+) -> Check:
+    """What was not asked for is not missing."""
+    asked = before.model_copy(
+        update={
+            "cells": [one for one in before.cells if one.model in models and one.task in rules.tasks],
+            "learning": [one for one in before.learning if one.model in learners(rules, models)],
+        }
+    )
+    with probe_server(threads=rules.threads) as server:
+        revision, seeds = current_revision(repository), rules.learning.seeds
+        after = gather(server, rules, models, seeds=seeds, revision=revision, say=say)
+        findings = judge(asked, after, rules, accept)
+        for model in _comparable(findings, models) if timing else []:
+            stored = before.timed(model)
+            if stored is None or not before.alike(after) or not stored.logs:
+                continue  # There is nothing to hold it to; times of another kind of machine are nothing, too.
+            say(f"{model}: step time")
+            verdict = compare_with_stored(
+                stored, server, rules.time, rules.protocol, say=_telling(model, say)
+            )
+            findings.append(accepting(time_finding(verdict, rules, stored=True), accept))
+    return Check(before, after, tuple(findings))
+
+
+def _telling(model: str, say: Callable[[str], None]) -> Callable[[int, float, float], None]:
+    def tell(pairs: int, low: float, high: float) -> None:
+        say(f"{model}: ratio of step times {low:.3f} to {high:.3f} after {pairs} pairs")
+
+    return tell
+
+
+def time_finding(found: TimeVerdict, rules: Rules, *, stored: bool = False) -> Finding:
+    """A time verdict as one line among the others; before is 1. stored: against a file's calibrated time."""
     shown = "" if found.low is None else f"{found.low:.3f} to {found.high:.3f}, "
     note = f"{shown}{found.pairs} pairs in {found.seconds:.0f} s"
     if found.answer == "same":
-        note += f"; same within {rules.time.within:.0%}"
+        note += f"; same within {rules.time.stored_within if stored else rules.time.within:.0%}"
+    if stored:
+        note += "; through the calibration step"
     if found.note:
         note += f"; {found.note}"
     task = f"{rules.time.batch_size} x {rules.time.length}"

@@ -56,6 +56,19 @@ class ModelLearning(_Part):
     runs: list[LearningRun] = []
 
 
+class ModelTime(_Part):
+    """A model's step time as ratios to the calibration step, one for each pair of processes."""
+
+    model: str
+    failure: str | None = None
+    calibration: int
+    """Version of `calibration`."""
+    length: int
+    batch_size: int
+    logs: list[float] = []
+    """Natural logarithms of the ratios."""
+
+
 class Evidence(_Part):
     """All of a revision."""
 
@@ -65,12 +78,16 @@ class Evidence(_Part):
     processor: str
     cells: list[CellEvidence] = []
     learning: list[ModelLearning] = []
+    times: list[ModelTime] = []
 
     def cell(self, model: str, task: str) -> CellEvidence | None:
         return next((one for one in self.cells if (one.model, one.task) == (model, task)), None)
 
     def learned(self, model: str) -> ModelLearning | None:
         return next((one for one in self.learning if one.model == model), None)
+
+    def timed(self, model: str) -> ModelTime | None:
+        return next((one for one in self.times if one.model == model), None)
 
     def alike(self, other: Evidence) -> bool:
         """Whether outputs of both round in the same way."""
@@ -81,7 +98,8 @@ def write_evidence(path: Path, evidence: Evidence) -> None:
     """Whole or not at all; sorted, so that a committed file changes only where something changed."""
     content: dict[str, Any] = evidence.model_dump()
     content["cells"].sort(key=lambda one: (one["model"], one["task"]))
-    content["learning"].sort(key=lambda one: one["model"])
+    for part in ("learning", "times"):
+        content[part].sort(key=lambda one: one["model"])
     write_atomically(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 from lra_bench.launch.fork_server import ForkServer, ProcessDiedError
-from lra_bench.measure.machine import cpu_model
+from lra_bench.measure.machine import available_cores, cpu_model
 from lra_bench.regression.evidence import CellEvidence, Evidence, LearningRun, ModelLearning
 from lra_bench.regression.rules import Rules
 
@@ -17,12 +18,13 @@ PROBE = "lra_bench.regression.probe"
 Say = Callable[[str], None]
 
 
-def probe_server(import_path: str | None = None) -> ForkServer:
+def probe_server(import_path: str | None = None, *, threads: int = 1) -> ForkServer:
     """A server whose children are probes of the installed revision, or of the one at `import_path`."""
-    if import_path is None:
-        return ForkServer([PROBE])
-    rest = os.environ.get("PYTHONPATH")
-    return ForkServer([PROBE], {"PYTHONPATH": os.pathsep.join(filter(None, (import_path, rest)))})
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    if import_path is not None:
+        rest = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (import_path, rest)))
+    return ForkServer([PROBE], environment)
 
 
 def ask_probe(server: ForkServer, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,27 +55,38 @@ def gather(
 ) -> Evidence:
     """All evidence of a revision, training with so many seeds included.
 
-    A cell that fails is part of it, with its reason.
+    A cell that fails is part of it, with its reason. Probes run side by side, as many as there are cores for
+    their threads: nothing here is timed.
     """
-    cells, learned = [], []
-    for model in models:
-        for task in rules.tasks:
-            say(f"{revision}: {model} on {task}")
-            shared = {"model": model, "task": task, "protocol": rules.protocol}
-            answer = ask_probe(server, {"do": "exact", **shared, "settings": rules.exact.settings})
-            found = answer.get("ok") or {"failure": answer["reason"]}
-            cells.append(CellEvidence(model=model, task=task, **found))
-    for model in learners(rules, models):
-        runs, failure = [], None
-        for seed in range(seeds):
-            say(f"{revision}: {model} learns, seed {seed + 1} of {seeds}")
-            request = {"model": model, "task": rules.learning.task, "protocol": rules.protocol, "seed": seed}
-            answer = ask_probe(server, {"do": "learn", **request, "settings": rules.learning.settings})
-            if "ok" not in answer:
-                failure = answer["reason"]
-                break
-            runs.append(LearningRun(**answer["ok"]))
-        learned.append(ModelLearning(model=model, task=rules.learning.task, failure=failure, runs=runs))
-    return Evidence(
-        revision=revision, torch=torch.__version__, processor=cpu_model(), cells=cells, learning=learned
-    )
+
+    def exact(model: str, task: str) -> CellEvidence:
+        say(f"{revision}: {model} on {task}")
+        request = {"do": "exact", "model": model, "task": task, "protocol": rules.protocol}
+        answer = ask_probe(server, {**request, "settings": rules.exact.settings})
+        return CellEvidence(model=model, task=task, **(answer.get("ok") or {"failure": answer["reason"]}))
+
+    def learn(model: str, seed: int) -> LearningRun | str:
+        say(f"{revision}: {model} learns, seed {seed + 1} of {seeds}")
+        request = {"do": "learn", "model": model, "task": rules.learning.task, "protocol": rules.protocol}
+        answer = ask_probe(server, {**request, "seed": seed, "settings": rules.learning.settings})
+        return LearningRun(**answer["ok"]) if "ok" in answer else str(answer["reason"])
+
+    with ThreadPoolExecutor(max(1, available_cores() // rules.threads)) as pool:
+        cells = [pool.submit(exact, model, task) for model in models for task in rules.tasks]
+        trained = {
+            model: [pool.submit(learn, model, seed) for seed in range(seeds)]
+            for model in learners(rules, models)
+        }
+        learned = []
+        for model, started in trained.items():
+            runs = [one.result() for one in started]
+            failure = next((run for run in runs if isinstance(run, str)), None)
+            kept = [run for run in runs if isinstance(run, LearningRun)]
+            learned.append(ModelLearning(model=model, task=rules.learning.task, failure=failure, runs=kept))
+        return Evidence(
+            revision=revision,
+            torch=torch.__version__,
+            processor=cpu_model(),
+            cells=[one.result() for one in cells],
+            learning=learned,
+        )

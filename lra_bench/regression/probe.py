@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from lra_bench.parameters import count_parameters
 from lra_bench.phases import CellRun
 from lra_bench.protocol import digest
 from lra_bench.protocol import load as load_protocol
+from lra_bench.regression.calibration import calibration_step
 from lra_bench.step_metrics import StepMetrics
 
 ORDER_BATCHES = 4
@@ -54,6 +55,10 @@ class Probe:
         self._quiet = ExitStack()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(available_cores())
+
+    def close(self) -> None:
+        """Lets the collector go on."""
+        self._quiet.close()
 
     def exact(self, model: str, task: str, protocol: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of `evidence.CellEvidence` that repeat."""
@@ -137,18 +142,24 @@ class Probe:
             return random_batch(spec, batch_size)
 
         metrics = StepMetrics(build, batch, settings, spec, device=torch.device("cpu"), session="check")
-        staged = metrics.stage()
+        return self._steady(metrics.stage().run, seconds)
+
+    def warm_up_calibration(self, seconds: float) -> dict[str, Any]:
+        """The same for the step that stored times are ratios to."""
+        return self._steady(calibration_step(), seconds)
+
+    def _steady(self, step: Callable[[], object], seconds: float) -> dict[str, Any]:
         self._quiet.enter_context(frozen_collector())
-        self._timer = timer = StepTimer(staged.run, device=torch.device("cpu"))
+        self._timer = timer = StepTimer(step, device=torch.device("cpu"))
         timer.warm_up(min_steps=2, min_seconds=seconds / 2, max_seconds=seconds)
-        timer.take(1, settle_steps=0)
+        timer.take(1)
         return {"step_s": timer.samples_s[-1]}
 
     def turn(self, steps: int) -> dict[str, Any]:
-        """Seconds of some steps."""
+        """Seconds of some steps. The first finds the other side's data in the caches; so does the other's."""
         assert self._timer is not None
         before = self._timer.samples
-        self._timer.take(steps, settle_steps=1)
+        self._timer.take(steps)
         return {"seconds": self._timer.samples_s[before:]}
 
 
@@ -174,14 +185,16 @@ def serve(connection: Connection) -> None:
     """Answers requests {"do": name, ...} until the other side closes: {"ok": ...} or {"reason": ...}."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_flush_denormal(True)  # as `bench`: steps on one batch drive moments to denormal numbers
-    probe = Probe()
-    while True:
-        request = json.loads(connection.recv_bytes())
-        name = request.pop("do")
-        try:
-            answer: dict[str, Any] = {"ok": getattr(probe, name)(**request)}
-        except Exception as error:
-            logger.exception("The probe failed")
-            first_line = (str(error).strip().splitlines() or [""])[0]
-            answer = {"reason": f"{type(error).__name__}: {first_line}"}
-        connection.send_bytes(json.dumps(answer).encode())
+    with closing(Probe()) as probe:
+        while True:
+            connection.send_bytes(json.dumps(_answer(probe, json.loads(connection.recv_bytes()))).encode())
+
+
+def _answer(probe: Probe, request: dict[str, Any]) -> dict[str, Any]:
+    name = request.pop("do")
+    try:
+        return {"ok": getattr(probe, name)(**request)}
+    except Exception as error:
+        logger.exception("The probe failed")
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        return {"reason": f"{type(error).__name__}: {first_line}"}

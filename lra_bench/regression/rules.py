@@ -49,12 +49,18 @@ class TimeRules(_Section):
     """The same if the interval of the ratio lies within this share of 1."""
     at_least: Share = 0.03
     """Slower, or faster, if the whole interval is farther from 1 than this."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.999
+    stored_within: Share = 0.15
+    stored_at_least: Share = 0.15
+    """The same two against a stored baseline. Wider, as ratios of equal code drift between days: by up to
+    11 % on one machine, where one side is bound by memory and the other by arithmetic."""
+    baseline_pairs: Annotated[int, Field(ge=4)] = 12
+    """Measured for a baseline that is stored."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     """Of an interval over all looks at it together."""
     budget_s: Annotated[float, Field(gt=0)] = 90.0
     """For each model."""
     length: Annotated[int, Field(ge=1)] = 1024
-    batch_size: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1)] = 1
 
 
 class LearningRules(_Section):
@@ -94,6 +100,9 @@ class Rules(_Section):
     tasks: list[str] = ["listops", "recall"]
     """Of the exact class."""
     protocol: str = "quick"
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Of each process. With one, a busy core beside it changes little, and sums round alike on any number of
+    cores; with more, a step waits for whichever core is late."""
     exact: ExactRules = ExactRules()
     time: TimeRules = TimeRules()
     learning: LearningRules = LearningRules()

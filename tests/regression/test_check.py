@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 from outside_project import MIXER, RULES, committed_project
 
-from lra_bench.regression.check import models_of, run_check
+from lra_bench.regression.check import current_evidence, models_of, run_check
 from lra_bench.regression.evidence import CellEvidence, Evidence, write_evidence
-from lra_bench.regression.rules import Rules
+from lra_bench.regression.rules import Rules, load_rules
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def lra(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str
 
 def test_a_baseline_file_is_written_and_checked(tmp_path: Path, rules: Path) -> None:
     baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "transformer")
-    written = lra(tmp_path, *shared, "--write-baseline", baseline)
+    written = lra(tmp_path, *shared, "--write-baseline", baseline, "--no-timing")
     assert written.returncode == 0, written.stderr
     equal = lra(tmp_path, *shared, "--baseline", baseline)
     assert equal.returncode == 0, equal.stdout + equal.stderr
@@ -67,10 +68,34 @@ def test_an_outside_project_is_checked_against_its_own_revision(tmp_path: Path, 
     assert len(status.stdout.splitlines()) == 1
 
 
+def test_step_times_are_stored_beside_the_calibration_and_compared_with_it(
+    tmp_path: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lra_bench.regression.pairs.PAIR_S", 0.1)
+    loaded = load_rules(rules)
+    quick = loaded.model_copy(
+        update={
+            "time": loaded.time.model_copy(update={"baseline_pairs": 4, "budget_s": 15.0}),
+            "learning": loaded.learning.model_copy(update={"models": []}),
+        }
+    )
+    evidence = current_evidence(quick, ["transformer"], repository=tmp_path, seeds=1)
+    stored = evidence.timed("transformer")
+    assert stored is not None
+    assert len(stored.logs) == 4
+    # As if it had taken a third of its time then.
+    faster = stored.model_copy(update={"logs": [log - math.log(3) for log in stored.logs]})
+    write_evidence(tmp_path / "baseline.json", evidence.model_copy(update={"times": [faster]}))
+    found = run_check(str(tmp_path / "baseline.json"), quick, ["transformer"], repository=tmp_path)
+    (time,) = [one for one in found.findings if one.kind == "time"]
+    assert time.after == pytest.approx(3, rel=0.5)
+    assert "calibration" in time.note
+
+
 def test_what_fails_in_both_is_no_pass(tmp_path: Path, rules: Path) -> None:
     (tmp_path / "broken.py").write_text(MIXER.replace("{EXPRESSION}", "no_such_name"))
     baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "broken:Mean")
-    written = lra(tmp_path, *shared, "--write-baseline", baseline)
+    written = lra(tmp_path, *shared, "--write-baseline", baseline, "--no-timing")
     assert written.returncode == 1
     assert "NameError" in written.stderr
     checked = lra(tmp_path, *shared, "--baseline", baseline)
@@ -92,7 +117,7 @@ def test_only_what_is_asked_for_is_compared(monkeypatch: pytest.MonkeyPatch, tmp
     evidence = Evidence(revision="r", torch="2", processor="p", cells=cells)
     write_evidence(tmp_path / "baseline.json", evidence)
     now = evidence.model_copy(update={"cells": cells[:1]})
-    monkeypatch.setattr("lra_bench.regression.check.current_evidence", lambda *_, **__: now)
+    monkeypatch.setattr("lra_bench.regression.check.gather", lambda *_, **__: now)
     rules = Rules(tasks=["recall"])
     found = run_check(str(tmp_path / "baseline.json"), rules, ["transformer"], repository=tmp_path)
     assert {one.verdict for one in found.findings} == {"same"}

@@ -6,19 +6,24 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch.utils.flop_counter import FlopCounterMode
 
+from lra_bench.regression.calibration import VERSION, calibration_step
+from lra_bench.regression.evidence import ModelTime
 from lra_bench.regression.rules import TimeRules
-from lra_bench.regression.timing import FIRST_LOOK, answer_of, confidence_bounds
+from lra_bench.regression.timing import answer_of, compare_with_stored, confidence_bounds, looks
 
 RULES = TimeRules()
-PAIRS = 25
+PAIRS = 22
 """What the budget allows at most."""
 
 
 def run(logs: np.ndarray, rules: TimeRules = RULES) -> tuple[str, int]:
-    for count in range(FIRST_LOOK, len(logs) + 1):
-        answer = answer_of(*confidence_bounds(list(logs[:count]), rules.confidence), rules)
+    for count in dict.fromkeys((*looks(len(logs)), len(logs))):
+        bounds = confidence_bounds(list(logs[:count]), rules.confidence, last=count == len(logs))
+        answer = answer_of(*bounds, at_least=rules.at_least, within=rules.within)
         if answer is not None:
             return answer, count
     return "inconclusive", len(logs)
@@ -30,6 +35,61 @@ def test_the_bounds_are_students_with_the_first_looks_share() -> None:
     # Look 1 spends half of what is allowed in all: 1 / (1 * 2).
     expected = stats.t.interval(1 - 0.005, 3, loc=np.mean(logs), scale=stats.sem(logs))
     assert (math.log(low), math.log(high)) == pytest.approx(expected)
+
+
+def test_against_a_stored_baseline_the_bounds_are_welchs() -> None:
+    stored, logs = [0.50, 0.47, 0.55, 0.52, 0.49], [0.61, 0.70, 0.66, 0.63]
+    low, high = confidence_bounds(logs, 0.99, stored=stored)
+    expected = stats.ttest_ind(logs, stored, equal_var=False).confidence_interval(1 - 0.005)
+    assert (math.log(low), math.log(high)) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_baseline_timed_otherwise_is_not_compared() -> None:
+    stored = ModelTime(model="m", calibration=VERSION + 1, length=1, batch_size=1, logs=[0.0] * 4)
+    found = compare_with_stored(stored, None, RULES, "quick")  # type: ignore[arg-type]
+    assert found.answer == "not compared"
+    assert f"calibration {VERSION}" in found.note
+
+
+def test_the_calibration_step_is_what_stored_ratios_are_to() -> None:
+    # A change here makes all stored ratios wrong: it needs another VERSION, and then other numbers.
+    step = calibration_step()
+    parameters = next(
+        cell.cell_contents
+        for cell in step.__closure__ or ()
+        if isinstance(cell.cell_contents, list) and isinstance(cell.cell_contents[0], torch.Tensor)
+    )
+    sizes = sorted(tuple(one.shape) for one in parameters)
+    assert sizes == 2 * [(64, 64)] + 2 * [(64, 192)] + 2 * [(64, 256)] + 2 * [(256, 64)]
+    before = [one.detach().clone() for one in parameters]
+    counter = FlopCounterMode(display=False)
+    with counter:
+        step()
+    # By hand, per layer and n = 384: projections 2 n d (3d + d), feed-forward 2 n d 4d twice, attention
+    # 2 n^2 d twice; backward twice as much, but for the gradient of the input, which nobody asked for.
+    n, d = 384, 64
+    qkv, out, ffn, attention = 2 * n * d * 3 * d, 2 * n * d * d, 2 * 2 * n * d * 4 * d, 2 * 2 * n * n * d
+    assert counter.get_total_flops() == 2 * 3 * (qkv + out + ffn + attention) - qkv
+    assert all(not torch.equal(was, now) for was, now in zip(before, parameters, strict=True))
+    assert VERSION == 1
+
+
+def test_looks_become_rarer() -> None:
+    assert looks(3) == []
+    assert looks(30) == [4, 6, 8, 11, 15, 20, 27]
+
+
+def test_a_look_because_time_is_up_is_one_look_more() -> None:
+    logs = [0.01, 0.03, 0.02, 0.05, 0.04]
+    shares = {
+        stats.t.cdf(
+            -(np.mean(logs) - math.log(confidence_bounds(logs, 0.99, last=last)[0])) / stats.sem(logs), 4
+        )
+        * 2
+        for last in (False, True)
+    }
+    assert sorted(shares) == pytest.approx([0.01 / 6, 0.01 / 2])
+    assert confidence_bounds(logs[:4], 0.99, last=True) == confidence_bounds(logs[:4], 0.99)
 
 
 def test_all_looks_together_spend_what_is_allowed() -> None:
@@ -75,4 +135,4 @@ def test_slowdowns_are_found(slowdown: float, least: float) -> None:
     ],
 )
 def test_answers_follow_from_the_whole_interval(low: float, high: float, answer: str | None) -> None:
-    assert answer_of(low, high, RULES) == answer
+    assert answer_of(low, high, at_least=RULES.at_least, within=RULES.within) == answer
