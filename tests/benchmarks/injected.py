@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lra_bench.regression.gathering import gather, probe_server
 from lra_bench.regression.judgement import judge
-from lra_bench.regression.rules import Rules
+from lra_bench.regression.rules import Rules, TimeRules
 from lra_bench.regression.timing import compare_times
 from lra_bench.report.table import markdown_table
 
@@ -193,9 +193,12 @@ def applied(fault: Fault, clean: Path, folder: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--times", type=int, default=10, help="Checks of each slowdown.")
+    parser.add_argument("--only", choices=("slow", "other"), help="Slowdowns alone, or all but them.")
+    parser.add_argument("--budget", type=float, default=90.0, help="Seconds of a check of times.")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    rules, rows = Rules(), []
+    rules, rows = Rules(time=TimeRules(budget_s=arguments.budget)), []
+    faults = [one for one in FAULTS if arguments.only is None or one.slows == (arguments.only == "slow")]
     with tempfile.TemporaryDirectory() as scratch:
         clean = Path(scratch) / "clean"
         command = [
@@ -210,9 +213,10 @@ def main() -> None:
             str(ROOT),
         ]
         subprocess.run(command, check=True)
-        with probe_server(str(clean)) as server:
-            before = gather(server, rules, [MODEL], seeds=rules.learning.baseline_seeds, revision="clean")
-        for number, fault in enumerate(FAULTS):
+        if not all(fault.slows for fault in faults):
+            with probe_server(str(clean)) as server:
+                before = gather(server, rules, [MODEL], seeds=rules.learning.baseline_seeds, revision="clean")
+        for number, fault in enumerate(faults):
             path = applied(fault, clean, Path(scratch) / f"fault{number}")
             if fault.slows:
                 found = time_row(clean, path, rules, arguments.times)
