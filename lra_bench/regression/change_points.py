@@ -7,8 +7,8 @@ M-estimation', JCGS 17, 2008). The penalty is a multiple of the noise, which is 
 of neighbours, so that a step counts once only. A piece has two points or more: with absolute deviations
 a lone outlier gains nothing from a piece that it shares, and so is no step, however far out it is.
 
-ruptures has the same minimum (`Pelt` with the cost l1; tests hold us to it), but does not install on
-Python 3.14, takes over a second to import, and a segmentation is a dozen lines.
+ruptures finds the same minimum (`Pelt` with the cost l1), but its releases exclude Python 3.14 and it takes a
+second to import; what is needed of it here is a dozen lines, and tests hold them to all segmentations.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lra_bench.regression.history import Change, History, Series
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FEW = 30
 """Series that are listed without being asked for."""
-DIGEST = 12
+DIGEST = 8
 """Characters that are shown of one."""
 
 
@@ -31,19 +31,20 @@ def print_history(out: Console, history: History, *, everything: bool = False) -
     def show(table: Table) -> None:
         if table.rows:
             out.print(f"\n[bold]{escape(table.title)}[/]")
-            print_rows(out, [{name: escape(text) for name, text in row.items()} for row in table.rows])
+            print_rows(out, table.rows, wrapping=("model", "metric"))
+            out.print(f"[dim]{escape(table.note)}[/]", soft_wrap=True)
 
     out.print(escape(extent(history)), soft_wrap=True)
     for note in history.notes:
         out.print(f"[yellow]{escape(plain(note))}[/]", soft_wrap=True)
     show(changes_table(history))
     show(changes_table(history, confirmed=False))
-    shown = [one for one in history.series if everything or one.changes or len(history.series) <= FEW]
-    show(series_table(history, shown))
-    hidden = len(history.series) - len(shown)
+    listed = everything or len(history.series) <= FEW
+    if listed:
+        show(series_table(history))
     out.print(headline(history))
-    if hidden:
-        out.print(f"{hidden} series without a change are not listed; --all lists them, --csv writes them.")
+    if not listed:
+        out.print(f"--all lists all {len(history.series)} series, --csv writes every point.")
 
 
 def extent(history: History) -> str:
@@ -69,6 +70,8 @@ def headline(history: History) -> str:
 
 def changes_table(history: History, *, confirmed: bool = True) -> Table:
     """One line each, with the last commit of the old level and the first of the new one."""
+    found = history.changes(confirmed=confirmed)
+    noted = any(change.note for _, change in found)
     rows = [
         {
             "model": plain(one.key.model),
@@ -77,33 +80,43 @@ def changes_table(history: History, *, confirmed: bool = True) -> Table:
             "commits": plain(history.range_of(one, change)),
             "before": _text(one, change.before),
             "after": _text(one, change.after),
-            "change": change_text(change.relative),
-            "": change.direction,
+            "change": _change(one, change),
             "points": f"{change.points_before} + {change.points_after}",
-            "where": plain("; ".join(filter(None, (one.key.where, change.note)))),
+            "verdict": change.direction,
+            **({"also changed": plain(change.note)} if noted else {}),
         }
-        for one, change in history.changes(confirmed=confirmed)
+        for one, change in found
     ]
     title = "Change points" if confirmed else "Possible, one point: the next will tell"
-    return Table(title, "", rows)
+    return _with_settings(title, [one for one, _ in found], rows)
 
 
-def series_table(history: History, series: Iterable[Series]) -> Table:
-    """One line each: first and last value, and how often the level changed."""
+def series_table(history: History) -> Table:
+    """One line each: how many points, from which commit to which, and the first and last value."""
     rows = [
         {
             "model": plain(one.key.model),
             "task": plain(one.key.task),
             "metric": one.key.metric,
             "points": str(len(one.points)),
-            "first": f"{_text(one, one.points[0].value)} ({plain(history.label(one, 0))})",
-            "last": f"{_text(one, one.points[-1].value)} ({plain(history.label(one, -1))})",
-            "changes": str(sum(change.confirmed for change in one.changes)),
-            "where": plain(one.key.where),
+            "commits": plain(_span(history, one)),
+            "first": _text(one, one.points[0].value),
+            "last": _text(one, one.points[-1].value),
         }
-        for one in series
+        for one in history.series
     ]
-    return Table("Series", "", rows)
+    return _with_settings("Series", list(history.series), rows)
+
+
+def _with_settings(title: str, series: Sequence[Series], rows: list[dict[str, str]]) -> Table:
+    """What is held fixed, once in the note; several of them by number, with a column that names it."""
+    settings = list(dict.fromkeys(plain(one.key.where) for one in series))
+    if len(settings) < 2:
+        return Table(title, "".join(settings), rows)
+    number = {setting: str(place) for place, setting in enumerate(settings, 1)}
+    for row, one in zip(rows, series, strict=True):
+        row["in"] = number[plain(one.key.where)]
+    return Table(title, "\n".join(f"{number[setting]}: {setting}" for setting in settings), rows)
 
 
 def history_frame(history: History) -> pd.DataFrame:
@@ -234,7 +247,8 @@ def _sentence(history: History, series: Series, change: Change) -> str:
     doubt = "" if change.confirmed else "possible, one point: "
     said = f"{doubt}{change.direction} in {history.range_of(series, change)}"
     values = f"{_text(series, change.before)} before, {_text(series, change.after)} after"
-    relative = f" ({change_text(change.relative)})" if change.relative is not None else ""
+    size = _change(series, change)
+    relative = "" if size == "-" else f" ({size})"
     note = f", {change.note}" if change.note else ""
     points = f"{change.points_before} points before, {change.points_after} after"
     return plain(f"{said}: {values}{relative}, {points}{note}")
@@ -258,6 +272,20 @@ def _text(series: Series, value: float | str) -> str:
     if series.key.group == "digests":
         return plain(str(value))[:DIGEST]
     return metric_text(series.key.metric, value)
+
+
+def _change(series: Series, change: Change) -> str:
+    """Relative to before; of accuracies the difference in points."""
+    if series.metric.absolute:
+        assert not isinstance(change.before, str)
+        assert not isinstance(change.after, str)
+        return f"{100 * (change.after - change.before):+.1f} points"
+    return change_text(change.relative)
+
+
+def _span(history: History, series: Series) -> str:
+    """'first..last', or the only one."""
+    return "..".join(dict.fromkeys((history.label(series, 0), history.label(series, -1))))
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from lra_bench.regression.check import Check
@@ -133,7 +134,9 @@ def check_csv(check: Check) -> str:
     """All findings, one row each."""
     import pandas as pd
 
-    return str(pd.DataFrame(check_json(check)["findings"]).to_csv(index=False, lineterminator="\n"))
+    columns = [*(field.name for field in fields(Finding)), "change", "regression"]
+    frame = pd.DataFrame(check_json(check)["findings"], columns=columns)
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def check_junit(check: Check) -> str:

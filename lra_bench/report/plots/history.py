@@ -23,7 +23,7 @@ MOST_LINES = 8
 """Models that are told apart where none has changed."""
 STORIES = 3
 """Heights at which the labels of change points stand, so that neighbours do not touch."""
-ROOM = 0.62
+ROOM = 0.9
 """Above the lines, for these labels and the legend, as a share of their height."""
 COLOURS = {"worse": "#d55e00", "better": "#009e73", "changed": "#5a5a5a"}
 QUIET: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 0.8, "marker": ".", "markersize": 3, "zorder": 1}
@@ -65,7 +65,7 @@ def history_figure(history: History) -> Figure:
             axes.set_title(plain(setting), loc="right", fontsize=6.5, color="#777777")
             _panel(axes, history, lines, where)
         step = math.ceil(len(places) / MOST_TICKS)
-        for axes in grid.flat[max(0, len(drawn) - columns) : len(drawn)]:
+        for axes in grid.flat[: len(drawn)]:
             axes.set_xticks(range(0, len(places), step))
             labels = [plain(history.commits[place].label) for place in places[::step]]
             axes.set_xticklabels(labels, rotation=40, ha="right", fontsize=7, family="monospace")
@@ -95,7 +95,9 @@ def _panel(axes: Axes, history: History, lines: Sequence[Series], where: dict[in
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}" if value else "0"))
     _marks(axes, history, told, where)
-    axes.legend(loc="upper left", ncols=2, fontsize=7, handlelength=2.2, labelspacing=0.25, borderaxespad=0.1)
+    # With a ground, so that bands do not run through it.
+    ground: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}
+    axes.legend(loc="upper left", ncols=2, fontsize=7, handlelength=2.2, labelspacing=0.25, **ground)
 
 
 def _line(axes: Axes, series: Series, where: dict[int, int]) -> None:
@@ -135,7 +137,7 @@ def _marks(axes: Axes, history: History, told: Sequence[Series], where: dict[int
         end = bad > 0.7 * max(where.values())
         axes.annotate(
             f"{history.range_of(series, change)}\n{doubt}{size}, {direction}",
-            ((good + bad) / 2, 0.80 - 0.13 * (number % STORIES)),
+            ((good + bad) / 2, 0.80 - 0.11 * (number % STORIES)),
             xycoords=("data", "axes fraction"),
             xytext=(-3 if end else 3, 0),
             textcoords="offset points",
