@@ -145,6 +145,8 @@ def history(
     endless = [one for one in chosen if not finite(one)]
     if endless:
         notes.append(f"{len(endless)} values are not finite and left out.")
+    if len(endless) == len(chosen):
+        raise DataError("None of the chosen values is finite: there is nothing to line up.")
     if place.shallow:
         notes.append("The repository is a shallow clone: older commits are not known.")
     commits, series = _lined_up([one for one in chosen if finite(one)], place, notes)

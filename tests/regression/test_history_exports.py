@@ -184,7 +184,9 @@ def test_all_findings_come_back_from_csv(tmp_path: Path) -> None:
     assert pd.read_csv(empty).empty
 
 
-def test_the_figure_shows_what_changed_and_marks_its_commits(past: tuple[Path, Path, list[str]]) -> None:
+def test_the_figure_shows_what_changed_and_marks_its_commits(
+    past: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
     code, results, made = past
     figure = history_figure(history([results], repository=code))
     drawn = [axes for axes in figure.axes if axes.get_visible()]
@@ -200,6 +202,9 @@ def test_the_figure_shows_what_changed_and_marks_its_commits(past: tuple[Path, P
     quiet = history_figure(history([results], repository=code, metrics=["accuracy"]))
     assert len(quiet.axes) == 1
     assert not quiet.axes[0].texts
+    # The first run of a new project has one commit, and is no error.
+    write_run(tmp_path, made[0])
+    assert history_figure(history([tmp_path], repository=code, metrics=["accuracy"])).axes
 
 
 def test_the_command_writes_all_and_exits_0(

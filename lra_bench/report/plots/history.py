@@ -34,23 +34,25 @@ PanelKey = tuple[str, str, str]
 def history_figure(history: History) -> Figure:
     """Every series relative to its first level; a band covers the commits in which a level changed.
 
-    Panels without a change are left out where others have one. Lines are levels (medians), marks are
-    what was measured; an open mark at the end is off its level alone, which is no change point yet.
+    Panels without a change are left out where others have one, and those of one commit where others have
+    more. Lines are levels (medians), marks are what was measured; an open mark at the end is off its level
+    alone, which is no change point yet.
 
     Raises:
-        UsageError: nothing has numbers at two commits.
+        UsageError: nothing has numbers.
     """
     from matplotlib.figure import Figure
 
     panels: dict[PanelKey, list[Series]] = {}
     for one in history.series:
-        if one.metric.unit and len(one.points) > 1:
+        if one.metric.unit:
             key = one.key
             panels.setdefault((f"{key.task}: {key.metric}", key.where, key.group), []).append(one)
     if not panels:
-        raise UsageError("--plot: no series has two points; a line needs results of two commits.")
+        raise UsageError("--plot: digests and statuses can't be drawn; choose other metrics with --metric.")
+    lasting = {key: lines for key, lines in panels.items() if any(len(one.points) > 1 for one in lines)}
     changed = {key: lines for key, lines in panels.items() if any(one.changes for one in lines)}
-    drawn = dict(list((changed or panels).items())[:MOST_PANELS])
+    drawn = dict(list((changed or lasting or panels).items())[:MOST_PANELS])
     columns = min(COLUMNS, len(drawn))
     rows = math.ceil(len(drawn) / columns)
     places = sorted({point.place for lines in drawn.values() for one in lines for point in one.points})
@@ -81,8 +83,9 @@ def _panel(axes: Axes, history: History, lines: Sequence[Series], where: dict[in
 
     told = [one for one in lines if one.changes] or list(lines[:MOST_LINES])
     quiet = [one for one in lines if one not in told]
+    kind = "without a change" if told[0].changes else "others"
     for number, one in enumerate(quiet):
-        name = f"{len(quiet)} without a change" if number == 0 else None
+        name = f"{len(quiet)} {kind}" if number == 0 else None
         axes.plot(*_points(one, where), **QUIET, label=name)
     for one in told:
         _line(axes, one, where)
