@@ -39,7 +39,10 @@ def test_commands(
         words += ["--dry-run", "--device", "cpu", "--lengths", "64"]
     elif words[1] == "run":
         words += ["--dry-run", "--device", "cpu"]
-    elif words[1] in ("check", "compare") or words[1:3] in (["data", "prepare"], ["data", "verify"]):
+    elif words[1] in ("check", "compare", "history") or words[1:3] in (
+        ["data", "prepare"],
+        ["data", "verify"],
+    ):
         words += ["--help"]
     elif words[1] == "leaderboard":
         (tmp_path / "results").mkdir()

@@ -42,6 +42,10 @@ def check(
     everything: Annotated[bool, typer.Option("--all", help="Also show what did not change.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write a comment or job summary.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all findings.")] = None,
+    gab: Annotated[
+        Path | None, typer.Option(help="Folder for github-action-benchmark: this state's figures.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Compare with a baseline what is exact (parameters, FLOPs, bytes, data, outputs), learning and time.
@@ -52,7 +56,8 @@ def check(
     from lra_bench.regression.check import current_evidence, models_of, run_check
     from lra_bench.regression.evidence import write_evidence
     from lra_bench.regression.rules import load_rules
-    from lra_bench.report.regression import check_json, check_junit, check_markdown, print_check
+    from lra_bench.report.github_benchmark import results_of_check, write_benchmarks
+    from lra_bench.report.regression import check_csv, check_json, check_junit, check_markdown, print_check
     from lra_bench.report.terminal import console
 
     if bool(baseline) == bool(write_baseline):
@@ -93,6 +98,10 @@ def check(
         write_atomically(markdown, check_markdown(found))
     if junit is not None:
         write_atomically(junit, check_junit(found))
+    if csv is not None:
+        write_atomically(csv, check_csv(found))
+    if gab is not None:
+        write_benchmarks(gab, results_of_check(found))
     if as_json:
         print(json.dumps(check_json(found), indent=1))
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench import __version__
-from lra_bench.cli import bench, check, compare, data, env, leaderboard, plot, run, show, validate
+from lra_bench.cli import bench, check, compare, data, env, history, leaderboard, plot, run, show, validate
 from lra_bench.cli import list as list_verb
 from lra_bench.errors import LraBenchError
 
@@ -43,6 +43,7 @@ app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("history", epilog=history.EXAMPLES)(history.history)
 app.command("list", epilog=list_verb.EXAMPLES)(list_verb.list_things)
 app.command("show", epilog=show.EXAMPLES)(show.show)
 app.command("validate", epilog=validate.EXAMPLES)(validate.validate)

@@ -24,7 +24,7 @@ def resolve_commit(ref: str, repository: Path) -> str:
         UsageError: no repository, or no such revision in it.
     """
     try:
-        return _git(
+        return git(
             repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
         ).strip()
     except (subprocess.CalledProcessError, FileNotFoundError):
@@ -38,8 +38,8 @@ def resolve_commit(ref: str, repository: Path) -> str:
 def current_revision(repository: Path) -> str:
     """The commit of the working tree, and whether it has changes; `unknown` outside a repository."""
     try:
-        commit = _git(repository, "rev-parse", "HEAD").strip()[:12]
-        changes = _git(repository, "status", "--porcelain", "--untracked-files=no").strip()
+        commit = git(repository, "rev-parse", "HEAD").strip()[:12]
+        changes = git(repository, "status", "--porcelain", "--untracked-files=no").strip()
     except (subprocess.CalledProcessError, FileNotFoundError):
         return "unknown"
     return f"{commit} with changes" if changes else commit
@@ -91,13 +91,14 @@ def _worktree(commit: str, repository: Path) -> Iterator[Path]:
     """The files of a commit, for as long as they are needed; the repository's own files are left alone."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "source"
-        _git(repository, "worktree", "add", "--detach", "--quiet", str(place), commit)
+        git(repository, "worktree", "add", "--detach", "--quiet", str(place), commit)
         try:
             yield place
         finally:
-            _git(repository, "worktree", "remove", "--force", str(place))
+            git(repository, "worktree", "remove", "--force", str(place))
 
 
-def _git(repository: Path, *arguments: str) -> str:
+def git(repository: Path, *arguments: str, stdin: str | None = None) -> str:
+    """What git says about a repository. Raises CalledProcessError, or FileNotFoundError without git."""
     command = ["git", "-C", str(repository), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, input=stdin).stdout

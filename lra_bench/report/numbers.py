@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lra_bench.report.bench_text import plain
+
 
 def percent(share: float) -> str:
     """0.5132 -> '51.3 %'"""
@@ -53,6 +55,32 @@ def roughly(seconds: float) -> str:
     step = 1 if seconds < 20 else 5 if seconds < 120 else 60 if seconds < 3600 else 300
     rounded = max(step, step * round(seconds / step))
     return f"about {rounded} s" if rounded < 60 else f"about {duration(rounded)}".removesuffix(" 0 s")
+
+
+def metric_text(metric: str, value: float | str | None) -> str:
+    """A value in its metric's unit, by the words of its name; '-' for none."""
+    if value is None or isinstance(value, str):
+        return plain(value) if value else "-"
+    if "bytes" in metric:
+        return binary_bytes(int(value))
+    if "FLOPs" in metric:
+        return si(value)
+    if metric == "accuracy":
+        return percent(value)
+    if metric == "parameters":
+        return f"{value:,.0f}"
+    if metric.endswith(" time"):  # a ratio
+        return f"{value:.3f} x"
+    if metric.endswith(" seconds"):
+        return duration(value)
+    return f"{value:.6g}"
+
+
+def change_text(change: float | None) -> str:
+    """A relative change: 0.2 -> '+20.00%', 3e-6 -> '+3.0e-06', None -> '-'"""
+    if change is None:
+        return "-"
+    return f"{change:+.2%}" if abs(change) >= 5e-5 or change == 0 else f"{change:+.1e}"
 
 
 def _three_digits(value: float) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from lra_bench.regression.check import Check
 from lra_bench.regression.judgement import Finding
 from lra_bench.report.bench_text import markdown_text, plain
-from lra_bench.report.numbers import binary_bytes, duration, percent, si
+from lra_bench.report.numbers import change_text, metric_text
 from lra_bench.report.table import Table, markdown_table
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
             "metric": finding.metric,
             "before": _value(finding, finding.before),
             "now": _value(finding, finding.after),
-            "change": _change(finding),
+            "change": change_text(finding.change),
             "verdict": verdict_of(finding),
             "note": plain(finding.note),
         }
@@ -129,6 +130,15 @@ def check_json(check: Check) -> dict[str, Any]:
     }
 
 
+def check_csv(check: Check) -> str:
+    """All findings, one row each."""
+    import pandas as pd
+
+    columns = [*(field.name for field in fields(Finding)), "change", "regression"]
+    frame = pd.DataFrame(check_json(check)["findings"], columns=columns)
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
 def check_junit(check: Check) -> str:
     """A test case for each finding: a regression is a failure, what was not compared is skipped."""
     failures = sum(1 for one in check.findings if one.is_regression)
@@ -158,25 +168,4 @@ def check_junit(check: Check) -> str:
 
 
 def _value(finding: Finding, value: float | str | None) -> str:
-    if value is None or isinstance(value, str):
-        return plain(value) if value else "-"
-    if "bytes" in finding.metric:
-        return binary_bytes(int(value))
-    if "FLOPs" in finding.metric:
-        return si(value)
-    if finding.metric == "accuracy":
-        return percent(value)
-    if finding.metric == "parameters":
-        return f"{value:,.0f}"
-    if finding.metric == "step time":
-        return f"{value:.3f} x"
-    if finding.metric == "step seconds":
-        return duration(value)
-    return f"{value:.6g}"
-
-
-def _change(finding: Finding) -> str:
-    change = finding.change
-    if change is None:
-        return "-"
-    return f"{change:+.2%}" if abs(change) >= 5e-5 or change == 0 else f"{change:+.1e}"
+    return metric_text(finding.metric, value)

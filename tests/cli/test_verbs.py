@@ -40,7 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_of_every_verb_fits_a_screen_and_has_examples(lra_bench) -> None:
     code, out, _ = lra_bench("--help")
     assert code == 0
-    for verb in ("run", "list", "show", "bench", "leaderboard", "plot", "data", "env"):
+    for verb in ("run", "list", "show", "bench", "history", "leaderboard", "plot", "data", "env"):
         assert verb in out
         code, text, _ = lra_bench(verb, "--help")
         assert code == 0
