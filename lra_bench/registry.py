@@ -183,7 +183,7 @@ class Registry:
         module, dot, last = name.rpartition(".")
         if dot and module:
             return f"A class of your own is named package.module:Class, here {module}:{last}."
-        return suggest(name, self.names())
+        return f"{suggest(name, self.names())} What a package offers is known where it is installed."
 
     def _from_class(self, name: str, target: str) -> Entry:
         """A card for a class outside the catalogs; its `card` attribute, a mapping, may say more."""
