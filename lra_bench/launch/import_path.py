@@ -1,4 +1,4 @@
-"""What a child process has to know to import what this one can: a module beside a script, or of a notebook."""
+"""What a child process must know to import what this one can: a module beside a script, or of a notebook."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lra_bench.data.cache import cache_root
 from lra_bench.errors import UsageError
 from lra_bench.locks import held
 
@@ -48,8 +49,8 @@ def current_revision(repository: Path) -> str:
 def install_revision(commit: str, repository: Path, cache: Path) -> Path:
     """The folder to import the project from as it was at a commit; built once, kept in `cache`.
 
-    The project is the one in `repository`, which may be a folder within a larger one. Only it is installed, by
-    pip as its own build says: what it depends on is what is installed already, the same for both revisions.
+    The project is the one in `repository`, which may be a folder within a larger one. It alone is installed,
+    by pip as its own build says: what it depends on is what is installed already, the same for both revisions.
 
     Raises:
         UsageError: the build failed; the message has its last lines.
@@ -64,7 +65,9 @@ def install_revision(commit: str, repository: Path, cache: Path) -> Path:
         with _worktree(commit, repository) as source:
             project = source / within
             if not project.is_dir():
-                raise UsageError(f"--baseline: {commit[:12]} has no folder {within}: nothing to compare with.")
+                raise UsageError(
+                    f"--baseline: {commit[:12]} has no folder {within}: nothing to compare with."
+                )
             failures = []
             for isolation in _ways_to_build(project):
                 shutil.rmtree(target, ignore_errors=True)
@@ -115,3 +118,18 @@ def _worktree(commit: str, repository: Path) -> Iterator[Path]:
 def _git(repository: Path, *arguments: str) -> str:
     command = ["git", "-C", str(repository), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def main() -> int:
+    """`python -m lra_bench.regression.revision COMMIT REPOSITORY`: installs it for checks to come."""
+    ref, repository = sys.argv[1], Path(sys.argv[2])
+    try:
+        print(install_revision(resolve_commit(ref, repository), repository, cache_root()))
+    except UsageError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
