@@ -11,10 +11,12 @@ from torch import nn
 from lra_bench import registry
 from lra_bench.data.task import TaskSpec
 from lra_bench.encoder import Embedding, MixerEncoder, PairClassifier, SequenceClassifier, SequenceEncoder
-from lra_bench.errors import OptionError
-from lra_bench.mixer import CONTRACT_ARGUMENTS
+from lra_bench.errors import OptionError, UsageError
+from lra_bench.estimator import Estimator
+from lra_bench.mixer import CONTRACT_ARGUMENTS, TokenMixer
 from lra_bench.protocol import Architecture
 from lra_bench.registry import Entry, Option, options_of, resolve_options
+from lra_bench.stack import EncoderStack
 
 MATCH = "parameter_match"
 COMMON_OPTIONS = {MATCH: Option(MATCH, bool, False, required=False)}
@@ -25,8 +27,35 @@ WIDTHS_TRIED = 256
 """Below the width that would match, for variants that can't have every width."""
 
 
+CONTRACTS: Mapping[str, type[Any]] = {
+    "mixer": TokenMixer,
+    "encoder": EncoderStack,
+    "classifier": nn.Module,
+    "estimator": Estimator,
+}
+"""What a model of a kind subclasses."""
+
+
+def check_contract(entry: Entry) -> None:
+    """Raises UsageError unless the entry's class is one of its kind, with all that its kind asks for."""
+    loaded, contract = entry.load(), CONTRACTS.get(entry.kind)
+    if contract is None:
+        raise UsageError(f"{entry.name} is of kind {entry.kind} and no model.")
+    if not issubclass(loaded, contract):
+        fitting = [kind for kind, other in CONTRACTS.items() if issubclass(loaded, other)]
+        what = f"it could be of kind {fitting[0]}" if fitting else "it is none of the other kinds either"
+        raise UsageError(
+            f"{entry.name}: {entry.target} is no {contract.__name__}, as a model of kind {entry.kind} has to "
+            f"be: subclass {contract.__module__}.{contract.__name__}. The kind is what its attribute `card` "
+            f'says, {{"kind": "mixer"}} by default; {what}.'
+        )
+    if left_out := sorted(getattr(loaded, "__abstractmethods__", ())):
+        raise UsageError(f"{entry.name}: {entry.target} lacks what it has to have: {', '.join(left_out)}.")
+
+
 def model_options(entry: Entry) -> dict[str, Option]:
     """All options of a model, its own first."""
+    check_contract(entry)
     reserved = CONTRACT_ARGUMENTS if entry.kind in ("mixer", "encoder") else frozenset[str]()
     return {**options_of(entry.load(), reserved), **_common(entry)}
 
@@ -38,8 +67,10 @@ def resolve_model_options(entry: Entry, given: Mapping[str, Any], reserved: froz
     what is the variant's own, and what was changed.
 
     Raises:
-        UsageError: an unknown option. OptionError: a value of the wrong type.
+        UsageError: an unknown option, or a class that is no model of its kind. OptionError: a value of the
+            wrong type.
     """
+    check_contract(entry)
     resolved = resolve_options(entry, given, reserved, "Model", common=_common(entry))
     for name, option in _common(entry).items():
         if resolved[name] == option.default:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import importlib
-import importlib.metadata
 import importlib.resources
 import inspect
 import os
@@ -22,6 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from lra_bench.errors import LraBenchError, OptionError, UsageError, suggest
+from lra_bench.plugins import Offer, import_class, offers_of
 
 Kind = Literal["mixer", "encoder", "classifier", "estimator", "task"]
 
@@ -100,7 +99,7 @@ class Entry:
 
     def load(self) -> type[Any]:
         """Imports the class behind this entry."""
-        return _import_target(self.target, self.name)
+        return import_class(self.target, self.name)
 
 
 @dataclass(frozen=True)
@@ -111,25 +110,6 @@ class Option:
     annotation: Any
     default: Any
     required: bool
-
-
-def _import_target(target: str, name: str) -> type[Any]:
-    module_name, _, attribute = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{name}: cannot import {module_name} ({error}). Is the package installed?"
-        ) from error
-    try:
-        loaded = getattr(module, attribute)
-    except AttributeError:
-        raise UsageError(
-            f"{name}: {module_name} has no {attribute!r}. {suggest(attribute, dir(module))}"
-        ) from None
-    if not inspect.isclass(loaded):
-        raise UsageError(f"{name}: {target} is not a class.")
-    return loaded
 
 
 class Registry:
@@ -146,46 +126,75 @@ class Registry:
         return parse_catalog(text, f"{self._package}/catalog.yaml")
 
     @functools.cached_property
-    def _plugins(self) -> dict[str, str]:
-        points = importlib.metadata.entry_points(group=self._group)
-        return {point.name: point.value for point in points if point.name not in self._entries}
+    def offers(self) -> tuple[Offer, ...]:
+        """What installed packages offer; nothing of it is imported."""
+        return tuple(offers_of(self._group))
 
     def __iter__(self) -> Iterator[Entry]:
+        """The catalog alone: the same on every machine, whatever is installed there."""
         yield from self._entries.values()
-        for name in self._plugins:
-            yield self.get(name)
 
     def names(self) -> list[str]:
-        return [*self._entries, *self._plugins]
+        """Of the catalog, then of what is offered."""
+        return list(dict.fromkeys([*self._entries, *(offer.name for offer in self.offers)]))
 
     def get(self, name: str) -> Entry:
         """The entry called exactly `name`, or the class at a dotted path `package.module:Class`.
 
         Raises:
-            UsageError: no such name; the message lists the near misses.
+            UsageError: no such name (the message lists the near misses), a name that stands for two things,
+                or a class that can't be imported.
         """
+        offered = [offer for offer in self.offers if offer.name == name]
+        if len(offered) + (name in self._entries) > 1:
+            raise UsageError(self.clash(name))
         if name in self._entries:
             return self._entries[name]
-        if name in self._plugins:
-            return self._from_class(name, self._plugins[name])
+        if offered:
+            return self._from_class(name, offered[0].target)
         if ":" in name:
             # Somebody's own module may lie in the working folder; what is installed comes first.
             if os.getcwd() not in sys.path:
                 sys.path.append(os.getcwd())
             return self._from_class(name, name)
-        raise UsageError(f"Unknown {self.noun} {name!r}. {suggest(name, self.names())}")
+        raise UsageError(f"Unknown {self.noun} {name!r}. {self._hint(name)}")
 
     def match(self, pattern: str) -> list[Entry]:
-        """Entries whose name matches a glob, in catalog order."""
-        return [entry for entry in self if fnmatch.fnmatchcase(entry.name, pattern)]
+        """Entries whose name matches a glob, in the order of `names`.
+
+        Raises:
+            UsageError: as `get`, of a name that matches.
+        """
+        return [self.get(name) for name in self.names() if fnmatch.fnmatchcase(name, pattern)]
+
+    def clash(self, name: str) -> str:
+        """What is wrong with a name that stands for two things; empty for any other name."""
+        claims = [f"{offer.target} of {offer.package}" for offer in self.offers if offer.name == name]
+        if len(claims) + (name in self._entries) < 2:
+            return ""
+        if name in self._entries:
+            claims.insert(0, f"{self._entries[name].target} of lra-bench")
+        return (
+            f"{name!r} stands for more than one {self.noun}: {'; '.join(claims)}. Rename the entry point in "
+            f"its package's pyproject.toml (group {self._group}), or uninstall that package."
+        )
+
+    def _hint(self, name: str) -> str:
+        module, dot, last = name.rpartition(".")
+        if dot and module:
+            return f"A class of your own is named package.module:Class, here {module}:{last}."
+        return f"{suggest(name, self.names())} What a package offers is known where it is installed."
 
     def _from_class(self, name: str, target: str) -> Entry:
         """A card for a class outside the catalogs; its `card` attribute, a mapping, may say more."""
-        loaded = _import_target(target, name)
+        loaded = import_class(target, name)
         default_kind = "task" if self.noun == "task" else "mixer"
         summary = (inspect.getdoc(loaded) or name).splitlines()[0]
-        card = {"kind": default_kind, "summary": summary, **getattr(loaded, "card", {}), "target": target}
-        return _parse_entry(name, card, f"{target}.card")
+        try:
+            card = {"kind": default_kind, "summary": summary, **getattr(loaded, "card", {}), "target": target}
+            return _parse_entry(name, card, f"{target}.card")
+        except (LraBenchError, TypeError) as error:
+            raise UsageError(f"{name}: its `card` is not one. {error}") from error
 
 
 def parse_catalog(text: str, source: str) -> dict[str, Entry]:
@@ -201,6 +210,11 @@ def _parse_entry(name: str, card: Mapping[str, Any], source: str) -> Entry:
     for key in card:
         if key not in known:
             raise LraBenchError(f"{source}: {name} has an unknown key {key!r}. {suggest(key, known)}")
+    kinds = typing.get_args(Kind)
+    if card.get("kind", kinds[0]) not in kinds:
+        raise LraBenchError(
+            f"{source}: {name} is of an unknown kind {card['kind']!r}. Known: {', '.join(kinds)}."
+        )
     values = dict(card)
     if values.get("paper") is not None:
         values["paper"] = Paper(**{**values["paper"], "arxiv": _text(values["paper"].get("arxiv"))})

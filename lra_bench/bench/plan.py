@@ -219,7 +219,9 @@ def match_networks(patterns: Iterable[str] | None) -> list[Entry]:
         UsageError: a pattern that fits nothing, or a name of something without a training step.
     """
     if patterns is None:
-        return [entry for entry in registry.models if entry.kind in NETWORKS and not entry.is_control]
+        return [
+            entry for entry in registry.models.match("*") if entry.kind in NETWORKS and not entry.is_control
+        ]
     found: dict[str, Entry] = {}
     for pattern in patterns:
         if any(character in pattern for character in "*?["):

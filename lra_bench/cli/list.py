@@ -48,6 +48,8 @@ def list_things(
         Things.devices: _devices,
     }
     found = rows[what]()
+    if what in (Things.models, Things.tasks):
+        found += _offered(what, columns=list(found[0]))
     found = [row for row in found if fnmatch.fnmatchcase(str(row["name"]), pattern)]
     if as_json:
         typer.echo(json.dumps(found, indent=1))
@@ -94,6 +96,22 @@ def _tasks() -> list[dict[str, Any]]:
         }
         for entry in tasks
     ]
+
+
+def _offered(what: Things, columns: list[str]) -> list[dict[str, Any]]:
+    """Of installed packages. Their modules are not imported: that may take seconds, or fail."""
+    from lra_bench import registry
+
+    catalog = registry.models if what is Things.models else registry.tasks
+    rows = []
+    for offer in catalog.offers:
+        if clash := catalog.clash(offer.name):
+            typer.echo(f"Warning: {clash}", err=True)
+            continue
+        summary = f"{offer.target} of {offer.package}; `lra-bench show {offer.name}` has its card."
+        known = {"name": offer.name, "family": "external", "summary": summary}
+        rows.append(dict.fromkeys(columns, "") | known)
+    return rows
 
 
 def _protocols() -> list[dict[str, Any]]:

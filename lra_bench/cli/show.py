@@ -28,17 +28,19 @@ def show(
     from lra_bench import protocol as protocols
     from lra_bench import registry
     from lra_bench.data.building import task_options
+    from lra_bench.data.task import Task
     from lra_bench.report.card import card, entry_card, print_card
     from lra_bench.report.terminal import console, print_mapping
 
-    if name in registry.models.names() or ":" in name:
+    dotted_task = ":" in name and issubclass(registry.models.get(name).load(), Task)
+    if name in registry.models.names() or (":" in name and not dotted_task):
         entry = registry.models.get(name)
         if as_json:
             typer.echo(json.dumps(card(entry), indent=1))
         else:
             print_card(console(), entry)
         return
-    if name in registry.tasks.names():
+    if name in registry.tasks.names() or dotted_task:
         entry = registry.tasks.get(name)
         content = entry_card(entry, task_options(entry))
     elif name in protocols.names():

@@ -29,7 +29,10 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Findings as JSON on stdout.")] = False,
 ) -> None:
     """Prove a model: padding, gradients, precision, state, cost and its growth. Exit code 1 on a failure."""
-    if ":" not in what and Path(what).exists():
+    from lra_bench.registry import models
+
+    # A project's folder often has the name of its model.
+    if what not in models.names() and ":" not in what and Path(what).exists():
         failures = _check_records(Path(what), as_json)
     else:
         failures = _prove(what, settings or [], dim, num_heads, compiled, as_json)

@@ -16,7 +16,7 @@ def source_data() -> list[dict[str, Any]]:
     """
     rows = []
     seen = set()
-    for entry in registry.tasks:
+    for entry in registry.tasks.match("*"):
         if entry.target in seen:
             continue
         seen.add(entry.target)

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from lra_bench.errors import LraBenchError
+from lra_bench.launch.import_path import import_environment
 
 _MESSAGE_BYTES = 65_536
 STOP_GRACE_S = 5.0
@@ -61,7 +62,7 @@ class ForkServer:
                 [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), *preload],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **import_environment(), **(environment or {})},
                 start_new_session=True,  # Ctrl-C reaches this process alone, which decides what to do
             )
         self._children: list[ForkedProcess] = []

@@ -22,6 +22,7 @@ from typing import IO, Any
 from lra_bench.errors import CellFailedError, DataError, LraBenchError, UsageError
 from lra_bench.job import Job
 from lra_bench.launch.allocator import allocator_environment
+from lra_bench.launch.import_path import import_environment
 from lra_bench.records import RunRecord, read_record
 
 Event = Mapping[str, Any]
@@ -54,7 +55,7 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **allocator_environment()},
+            env={**os.environ, **allocator_environment(), **import_environment()},
             # A terminal's Ctrl-C reaches the whole group; the parent alone decides when to stop.
             start_new_session=True,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lra_bench.data.cache import cache_root
 from lra_bench.errors import UsageError
 from lra_bench.locks import held
 
@@ -48,42 +49,58 @@ def current_revision(repository: Path) -> str:
 def install_revision(commit: str, repository: Path, cache: Path) -> Path:
     """The folder to import the project from as it was at a commit; built once, kept in `cache`.
 
-    Only the project itself is installed there, by pip as its own build says: what it depends on is what is
-    installed already, the same for both revisions.
+    The project is the one in `repository`, which may be a folder within a larger one. It alone is installed,
+    by pip as its own build says: what it depends on is what is installed already, the same for both.
 
     Raises:
         UsageError: the build failed; the message has its last lines.
     """
-    target = cache / "revisions" / commit
+    within = git(repository, "rev-parse", "--show-prefix").strip().rstrip("/")
+    name = commit if not within else f"{commit}-{hashlib.sha256(within.encode()).hexdigest()[:8]}"
+    target = cache / "revisions" / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with held(target.parent / f"{commit}.lock", lambda: None):
+    with held(target.parent / f"{name}.lock", lambda: None):
         if (target / DONE).exists():
             return target
-        shutil.rmtree(target, ignore_errors=True)
         with _worktree(commit, repository) as source:
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--target",
-                str(target),
-            ]
-            if importlib.util.find_spec("setuptools") is not None and _builds_with_setuptools(source):
-                command.append("--no-build-isolation")  # what is there need not be fetched
-            done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
-            if done.returncode:
-                last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-                raise UsageError(f"--baseline: {commit[:12]} cannot be installed with pip:\n{last}")
-        (target / DONE).touch()
-    return target
+            project = source / within
+            if not project.is_dir():
+                raise UsageError(
+                    f"--baseline: {commit[:12]} has no folder {within}: nothing to compare with."
+                )
+            failures = []
+            for isolation in _ways_to_build(project):
+                shutil.rmtree(target, ignore_errors=True)
+                failure = _install(project, target, isolation)
+                if failure is None:
+                    (target / DONE).touch()
+                    return target
+                failures.append(f"pip install {' '.join(isolation)}".strip() + f":\n{failure}")
+    reasons = "\n".join(failures)
+    raise UsageError(f"--baseline: {commit[:12]} cannot be installed with pip.\n{reasons}")
 
 
-def _builds_with_setuptools(source: Path) -> bool:
-    file = source / "pyproject.toml"
-    return not file.exists() or "setuptools.build_meta" in file.read_text("utf-8")
+def _ways_to_build(project: Path) -> list[list[str]]:
+    """Options of pip: with the build tools that are here, which need not be fetched, or else in isolation.
+
+    What is here may be too old for the project, or not what it asks for: pip checks that first.
+    """
+    declared = (project / "pyproject.toml").exists()
+    return [["--no-build-isolation", *(["--check-build-dependencies"] if declared else [])], []]
+
+
+def _install(project: Path, target: Path, options: list[str]) -> str | None:
+    """The last lines of what pip says, if it fails; its reason stands above its advice."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
+    done = subprocess.run(
+        [*command, *options, str(project)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    return "\n".join(lines[-12:]) if done.returncode else None
 
 
 @contextlib.contextmanager
@@ -102,3 +119,18 @@ def git(repository: Path, *arguments: str, stdin: str | None = None) -> str:
     """What git says about a repository. Raises CalledProcessError, or FileNotFoundError without git."""
     command = ["git", "-C", str(repository), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, input=stdin).stdout
+
+
+def main() -> int:
+    """`python -m lra_bench.regression.revision COMMIT REPOSITORY`: installs it for checks to come."""
+    ref, repository = sys.argv[1], Path(sys.argv[2])
+    try:
+        print(install_revision(resolve_commit(ref, repository), repository, cache_root()))
+    except UsageError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

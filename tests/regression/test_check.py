@@ -1,8 +1,7 @@
-"""`lra-bench check` from end to end: against a file, and against a revision of an outside project."""
+"""`lra-bench check` against a file; `test_example_project.py` has an outside project and its revisions."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -10,11 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from outside_project import MIXER, RULES, committed_project
+from outside_project import RULES
 
 from lra_bench.regression.check import current_evidence, models_of, run_check
 from lra_bench.regression.evidence import CellEvidence, Evidence, write_evidence
+from lra_bench.regression.pairs import Side
 from lra_bench.regression.rules import Rules, load_rules
+
+BROKEN = """
+from lra_bench.mixer import Cost, MultiHeadMixer
+class Broken(MultiHeadMixer):
+    def attend(self, query, key, value, mask):
+        return no_such_name
+    @classmethod
+    def cost(cls, length, dim, num_heads, **options):
+        return Cost(1, 1)
+"""
 
 
 @pytest.fixture
@@ -47,54 +57,41 @@ def test_a_baseline_file_is_written_and_checked(tmp_path: Path, rules: Path) -> 
     assert "peak bytes, step" in (tmp_path / "comment.md").read_text()
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("setuptools") is None, reason="needs setuptools to build offline"
-)
-def test_an_outside_project_is_checked_against_its_own_revision(tmp_path: Path, rules: Path) -> None:
-    project = committed_project(tmp_path / "project")
-    module = project / "mine.py"
-    shared = ("--rules", rules, "--models", "mine:Mean", "--baseline", "main")
-    equal = lra(project, *shared)
-    assert equal.returncode == 0, equal.stdout + equal.stderr
-    module.write_text(MIXER.replace("{EXPRESSION}", "value.exp().mean(2, keepdim=True)"))
-    worse = lra(project, *shared, "--no-timing", "--json")
-    assert worse.returncode == 3, worse.stdout + worse.stderr
-    found = {one["metric"]: one["verdict"] for one in json.loads(worse.stdout)["findings"]}
-    assert found["loss before training"] == "changed"
-    assert found["peak bytes, step"] == "worse"
-    status = subprocess.run(
-        ["git", "-C", str(project), "worktree", "list"], capture_output=True, text=True, check=True
-    )
-    assert len(status.stdout.splitlines()) == 1
-
-
 def test_step_times_are_stored_beside_the_calibration_and_compared_with_it(
     tmp_path: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lra_bench.regression.pairs.PAIR_S", 0.1)
+    factor = 1.0
+
+    def pair(one: Side, other: Side, *, reverse: bool) -> float:
+        assert (one.name, one.warm_up["do"]) == ("calibration", "warm_up_calibration")
+        return math.log(2 * factor) + (0.01 if reverse else -0.01)
+
+    monkeypatch.setattr("lra_bench.regression.timing.pair_ratio", pair)
     loaded = load_rules(rules)
     quick = loaded.model_copy(
         update={
-            "time": loaded.time.model_copy(update={"baseline_pairs": 4, "budget_s": 15.0}),
+            "time": loaded.time.model_copy(update={"baseline_pairs": 6}),
             "learning": loaded.learning.model_copy(update={"models": []}),
         }
     )
     evidence = current_evidence(quick, ["transformer"], repository=tmp_path, seeds=1)
-    stored = evidence.timed("transformer")
-    assert stored is not None
-    assert len(stored.logs) == 4
-    # As if it had taken a third of its time then.
-    faster = stored.model_copy(update={"logs": [log - math.log(3) for log in stored.logs]})
-    write_evidence(tmp_path / "baseline.json", evidence.model_copy(update={"times": [faster]}))
-    found = run_check(str(tmp_path / "baseline.json"), quick, ["transformer"], repository=tmp_path)
-    (time,) = [one for one in found.findings if one.kind == "time"]
-    assert time.after == pytest.approx(3, rel=0.5)
-    assert "calibration" in time.note
+    baseline = tmp_path / "baseline.json"
+    write_evidence(baseline, evidence)
+    for factor, verdict in ((1.0, "same"), (1.5, "worse"), (0.5, "better")):
+        found = run_check(str(baseline), quick, ["transformer"], repository=tmp_path)
+        (time,) = [one for one in found.findings if one.kind == "time"]
+        assert time.verdict == verdict
+        assert time.after == pytest.approx(factor)
+        assert "calibration" in time.note
+    other = evidence.model_copy(update={"processor": "another"})
+    write_evidence(baseline, other)
+    found = run_check(str(baseline), quick, ["transformer"], repository=tmp_path)
+    assert not [one for one in found.findings if one.kind == "time"]
 
 
 def test_what_fails_in_both_is_no_pass(tmp_path: Path, rules: Path) -> None:
-    (tmp_path / "broken.py").write_text(MIXER.replace("{EXPRESSION}", "no_such_name"))
-    baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "broken:Mean")
+    (tmp_path / "broken.py").write_text(BROKEN)
+    baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "broken:Broken")
     written = lra(tmp_path, *shared, "--write-baseline", baseline, "--no-timing")
     assert written.returncode == 1
     assert "NameError" in written.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -105,3 +107,11 @@ def test_a_planted_fault_shows(
 ) -> None:
     plant(monkeypatch)
     assert metrics <= changed(before, found()).keys()
+
+
+def test_a_probe_takes_turns_of_the_calibration_step() -> None:
+    with closing(Probe()) as probe:
+        assert probe.warm_up_calibration(0.01)["step_s"] > 0
+        assert len(probe.turn(3)["seconds"]) == 3
+        assert not gc.isenabled()
+    assert gc.isenabled()

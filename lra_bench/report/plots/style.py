@@ -85,13 +85,13 @@ class Look:
 
 def look_of(model: str) -> Look:
     """The look of a registered model, by its family and its place within it; others share one colour."""
-    names = [entry.name for entry in registry.models]
-    if model not in names:
+    families = {entry.name: entry.family for entry in registry.models}
+    if model not in families:
         # Not by Python's hash, which differs between processes.
         place = sum(model.encode())
         return Look(FAMILY_COLOURS["external"], MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)])
-    family = registry.models.get(model).family
-    place = [entry.name for entry in registry.models if entry.family == family].index(model)
+    family = families[model]
+    place = [name for name, other in families.items() if other == family].index(model)
     colour = FAMILY_COLOURS.get(family, FAMILY_COLOURS["external"])
     return Look(colour, MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)])
 

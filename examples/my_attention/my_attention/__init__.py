@@ -1,0 +1,1 @@
+"""An attention variant of our own."""
