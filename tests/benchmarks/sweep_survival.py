@@ -1,6 +1,6 @@
 """A sweep through everything that can go wrong, compared with an undisturbed one.
 
-    PYTHONPATH=tests python tests/benchmarks/sweep_survival.py [--seeds 3] [--steps 60] [--kill-every 6]
+    PYTHONPATH=tests python tests/benchmarks/sweep_survival.py [--seeds 3] [--steps 60] [--kill-every 6] [--toys]
 
 Two sweeps work on one folder. Meanwhile workers are killed with SIGKILL at random, one sweep is killed and
 started again, the other is interrupted and started again, a finished record is cut short, and the disk is
@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from harness import write_protocol
 from killing import children_of, lasting
 
 from lra_bench.errors import DataError
@@ -82,17 +83,25 @@ class SweepProcess:
     """One `lra-bench sweep`, which can be killed and started again."""
 
     def __init__(self, results: Path, given: argparse.Namespace, log: Path) -> None:
-        changes = {
+        changes: dict[str, object] = {
             "budget.steps": given.steps,
             "budget.evaluate_every": max(given.steps // 3, 1),
-            "data.train_examples": 2048,
-            "evaluation.test_examples": 256,
-            "evaluation.validation_examples": 64,
-            "evaluation.train_examples": 64,
         }
-        self.command = [sys.executable, "-P", "-m", "lra_bench", "sweep", "--models", MODELS]
-        self.command += ["--tasks", TASKS, "--seeds", str(given.seeds), "--metrics", "accuracy,flops"]
-        self.command += ["--device", "cpu", "--workers", "2", "--threads", "1", "--results", str(results)]
+        if given.toys:
+            names = ["--models", "toy:Mean,toy:Plain", "--tasks", "toy:Evens"]
+            names += ["--protocol", str(write_protocol(log.parent))]
+            changes |= {"model.gain": "1,2,3,4,5,6,7"}
+        else:
+            names = ["--models", MODELS, "--tasks", TASKS]
+            changes |= {
+                "data.train_examples": 2048,
+                "evaluation.test_examples": 256,
+                "evaluation.validation_examples": 64,
+                "evaluation.train_examples": 64,
+            }
+        self.command = [sys.executable, "-P", "-m", "lra_bench", "sweep", *names]
+        self.command += ["--seeds", str(given.seeds), "--metrics", "accuracy,flops", "--device", "cpu"]
+        self.command += ["--workers", "2", "--threads", "1", "--results", str(results)]
         for key, value in changes.items():
             self.command += ["--set", f"{key}={value}"]
         self.log = log
@@ -235,6 +244,7 @@ def _same_predictions(record: RunRecord, one: Path, other: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toys", action="store_true", help="models of the tests: seconds a cell")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--kill-every", type=float, default=6.0, help="seconds, on average")

@@ -17,7 +17,7 @@ from lra_bench.job import Job
 from lra_bench.launch import execute as module
 from lra_bench.launch.claims import Claim, is_held
 from lra_bench.launch.execute import execute
-from lra_bench.launch.launcher import Work
+from lra_bench.launch.launcher import Outcome, Work
 from lra_bench.launch.local import InterruptedRunError, WorkerDiedError
 from lra_bench.launch.pool import LocalPool
 from lra_bench.records import RunRecord, read_record, write_record
@@ -217,24 +217,21 @@ def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("environment")
-def test_limits_are_records_and_a_kill_is_none(tmp_path: Path) -> None:
-    """Real workers, two at a time: one dies, one is too slow, one too large, one is like a run by hand."""
+def test_limits_are_records(tmp_path: Path) -> None:
+    """Real workers: one is too slow, one too large, one is like a run by hand."""
     slow, large, plain = (toy_cell("toy:Slow"), toy_cell("toy:Large"), toy_cell())
     pieces = [
-        Work(toy_cell("toy:SilentlyKilled"), tmp_path),
         Work(slow, tmp_path, time_limit_s=3),
         Work(large, tmp_path, memory_limit_bytes=2 * 2**30),
         Work(plain, tmp_path, threads=1),
     ]
-    with LocalPool(workers=2) as pool:
+    with LocalPool() as pool:
         pool.submit(pieces)
-        outcomes = {}
+        outcomes: list[Outcome] = []
         while len(outcomes) < len(pieces):
-            outcomes |= {outcome.run_id: outcome for outcome in pool.poll(60)}
-    states = [outcomes[piece.cell.run_id].state for piece in pieces]
-    assert states == ["lost", "done", "done", "done"], "the large one was tried again, alone"
-    assert "SIGKILL" in outcomes[pieces[0].cell.run_id].message
-    records = [read_record(piece.cell.record_path(tmp_path)) for piece in pieces[1:]]
+            outcomes += pool.poll(60)
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "done"]
+    records = [read_record(piece.cell.record_path(tmp_path)) for piece in pieces]
     assert [record.status for record in records] == ["timeout", "oom", "ok"]
     assert "3 s" in (records[0].reason or "")
     assert records[2].environment["threads"] == 1
