@@ -18,6 +18,10 @@ class CellFailedError(LraBenchError):
     exit_code = 1
 
 
+class CrowdedError(LraBenchError):
+    """A cell ran out of memory beside others. Whether it is too large only shows where it runs alone."""
+
+
 class UsageError(LraBenchError):
     """Something the user named or set can't be."""
 
@@ -32,6 +36,10 @@ class DataError(LraBenchError):
     """Source data are missing or not what they should be."""
 
     exit_code = 5
+
+
+class StorageError(DataError):
+    """A file can't be written: the disk is full, or the folder closed. Worth another try later."""
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -18,14 +18,17 @@ from typing import Any
 
 import torch
 
-from lra_bench.errors import LraBenchError
-from lra_bench.files import TEMPORARY_SUFFIX
+from lra_bench.errors import CrowdedError, DataError, LraBenchError, StorageError, UsageError
+from lra_bench.files import TEMPORARY_SUFFIX, is_no_room, unwritable
 from lra_bench.job import Job
 from lra_bench.locks import held
 from lra_bench.measure.machine import available_cores
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
 from lra_bench.train import StoppedError
+
+REPORTED: tuple[type[LraBenchError], ...] = (StorageError, DataError, UsageError, CrowdedError)
+"""Kinds of failure that the parent has to tell apart; of several that fit, the first."""
 
 
 @contextlib.contextmanager
@@ -64,16 +67,24 @@ def main() -> int:
     try:
         job = Job.from_json(json.load(sys.stdin))
         device = torch.device(job.cell.device)
-        limit_memory(device)
+        limit_memory(device, job.memory_limit_bytes)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(available_cores())
         with locked(job.cell.partial_folder(job.results), emit):
             if job.finished() is None:
                 CellRun(job, emit, lambda: stop).run()
-    except LraBenchError as error:
-        if not isinstance(error, StoppedError):
-            emit({"event": "failure", "message": str(error), "exit_code": error.exit_code})
+    except StoppedError as error:
         return error.exit_code
+    except (LraBenchError, OSError) as raised:
+        if isinstance(raised, LraBenchError):
+            failure = raised
+        elif is_no_room(raised):
+            failure = unwritable(raised.filename or job.results, raised)
+        else:
+            raise
+        kinds = [kind.__name__ for kind in REPORTED if isinstance(failure, kind)]
+        emit({"event": "failure", "message": str(failure), "kind": kinds[0] if kinds else ""})
+        return failure.exit_code
     return 0
 
 
