@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import toy_cell
-
 from lra_bench.launch.launcher import Outcome, Work
 
 TARGET = "standins:act"
@@ -19,11 +17,13 @@ TESTS = Path(__file__).resolve().parent
 
 
 def work(results: Path, seed: int, command: str, **changes: Any) -> Work:
+    from harness import toy_cell  # late: the processes of launchers start sooner without it
+
     return Work(toy_cell(seed=seed), results, command=command, **changes)
 
 
 def act(work: Work, stop: threading.Event, on_event: Callable[[Mapping[str, Any]], None]) -> Outcome:
-    """Leaves `<run id>.began` (process, threads) and `<run id>.spans` (begin and end) in the results folder."""
+    """Leaves `<run id>.began` (process, threads, device) and `<run id>.spans` (begin and end)."""
     run_id = work.cell.run_id
     began = time.time()
     on_event({"event": "phase", "phase": "acting"})

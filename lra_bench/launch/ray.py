@@ -20,7 +20,7 @@ from typing import Any, Self
 from lra_bench.errors import LraBenchError, UsageError
 from lra_bench.launch.launcher import Outcome, Work
 from lra_bench.launch.ray_options import LOCAL, RayOptions
-from lra_bench.launch.remote import EXECUTE, SAVING_S, device_there, payload, run_there
+from lra_bench.launch.remote import EXECUTE, SAVING_S, device_there, last_line, payload, run_there
 from lra_bench.launch.stop_file import stop_file
 from lra_bench.measure.machine import available_cores
 
@@ -133,7 +133,7 @@ class RayLauncher:
         except self._ray.exceptions.GetTimeoutError:
             raise LraBenchError(f"No node has told its device within {timeout_s:g} s.") from None
         except self._ray.exceptions.RayTaskError as error:
-            raise UsageError(f"--device {name}: {_last_line(error)}") from None
+            raise UsageError(f"--device {name}: {last_line(error)}") from None
         return device, slug
 
     def _connect(self) -> None:
@@ -158,7 +158,7 @@ class RayLauncher:
             with _handlers_kept(), contextlib.chdir(self._results):
                 self._ray.init(address=self.options.cluster, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"Ray at {self.options.cluster!r} can't be used: {_last_line(error)}") from None
+            raise UsageError(f"Ray at {self.options.cluster!r} can't be used: {last_line(error)}") from None
         self._is_ours = True
 
     def _disconnect(self) -> None:
@@ -189,7 +189,7 @@ class RayLauncher:
         except errors.TaskCancelledError:
             return Outcome(run_id, "stopped")
         except (errors.RayTaskError, errors.RuntimeEnvSetupError, errors.TaskUnschedulableError) as error:
-            return Outcome(run_id, "failed", f"The task failed: {_last_line(error)}")
+            return Outcome(run_id, "failed", f"The task failed: {last_line(error)}")
         except errors.OutOfMemoryError:
             return Outcome(
                 run_id,
@@ -213,8 +213,3 @@ def _handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

@@ -64,6 +64,13 @@ def has_started(log: str, run_id: str) -> bool:
     return f"{_STARTED} {run_id}" in log
 
 
+def last_line(error: Exception) -> str:
+    """What a trace says, without the trace."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip("- ")]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or [type(error).__name__])[-1].strip()
+
+
 class RemoteCell:
     """One cell as a submitit job: called with a payload; `checkpoint` is what submitit calls at preemption.
 
@@ -100,7 +107,9 @@ class RemoteCell:
                 # nodes may not queue jobs: then whoever submitted has to.
                 ended = [Outcome(run_id, "lost", f"Preempted; it has saved, but can't queue itself: {error}")]
         if received and _DEBUG in os.environ:
-            signal.raise_signal(received[0])  # this process is the sweep's own: its turn, now that all is saved
+            signal.raise_signal(
+                received[0]
+            )  # this process is the sweep's own: its turn, now that all is saved
         outcome = ended[0] if ended else Outcome(run_id, "failed", "The cell ended without an outcome.")
         if outcome.state == "stopped" and received and not stop_path.exists():
             name = signal.Signals(received[0]).name
@@ -109,7 +118,7 @@ class RemoteCell:
         return asdict(outcome)
 
     def checkpoint(self, content: Payload) -> Any:
-        """Preempted, or out of the job's time: lets the cell save, and gives the same work to submit again."""
+        """Preempted, or out of the job's time: lets the cell save; returns the same work to submit again."""
         from submitit.helpers import DelayedSubmission
 
         self._stop.set()

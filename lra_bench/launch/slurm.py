@@ -25,7 +25,8 @@ from typing import Any, Self
 from lra_bench.errors import LraBenchError, UsageError
 from lra_bench.launch import slurm_queue
 from lra_bench.launch.launcher import Outcome, Work
-from lra_bench.launch.remote import EXECUTE, SAVING_S, RemoteCell, device_there, has_started, payload
+from lra_bench.launch.remote import EXECUTE, SAVING_S, RemoteCell, device_there, last_line, payload
+from lra_bench.launch.slurm_job import judge, read_result, where
 from lra_bench.launch.slurm_options import SlurmOptions
 from lra_bench.launch.slurm_queue import SlurmQueue
 from lra_bench.launch.stop_file import stop_file
@@ -35,14 +36,14 @@ DEFAULT_JOBS = 256
 SETTLE_S = 30.0
 """A result may show that long after its job has ended, on a network file system."""
 SUBMIT_AGAIN_S = 60.0
-LOG_LINES = 15
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class _Running:
-    work: Work
+    run_id: str | None
+    """None for a question that is no cell."""
     job: Any
     """submitit's."""
     ended_at: float | None = None
@@ -81,6 +82,7 @@ class SlurmLauncher:
         self._all_done = True
         self._has_submitted = False
         self._submit_after = 0.0
+        self._looked_at = float("-inf")
 
     def __enter__(self) -> Self:
         return self
@@ -98,17 +100,19 @@ class SlurmLauncher:
         self._stop_file.unlink(missing_ok=True)
         if self._all_done and not self._running:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another sweep's logs are there
+                self.folder.parent.rmdir()
 
     def submit(self, work: Sequence[Work]) -> None:
-        """Takes work; returns when what can be submitted is.
+        """Takes work. What was taken between two polls becomes one array."""
+        self._waiting.extend(work)
+
+    def poll(self, timeout_s: float) -> list[Outcome]:
+        """As the contract says.
 
         Raises:
             UsageError: SLURM refuses the very first job: its options are wrong.
         """
-        self._waiting.extend(work)
-        self._submit_waiting()
-
-    def poll(self, timeout_s: float) -> list[Outcome]:
         deadline = time.monotonic() + timeout_s
         while True:
             self._collect()
@@ -127,6 +131,7 @@ class SlurmLauncher:
         if self._queue is not None:
             # One that starts meanwhile sees the stop file.
             slurm_queue.cancel_waiting([running.job.job_id for running in self._running])
+            self._queue.ask_now()
 
     def device_there(self, name: str, timeout_s: float = 86400.0) -> tuple[str, str]:
         """What a node calls the device: a name and its slug; asked with a short job, which may have to wait.
@@ -134,20 +139,20 @@ class SlurmLauncher:
         Raises:
             UsageError: a node has no such device. LraBenchError: no answer.
         """
-        self._executor.update_parameters(
-            **self.options.executor_parameters(on_cuda=name.startswith(("cuda", "auto")))
-        )
+        self._executor.update_parameters(**self.options.executor_parameters(on_cuda=name.startswith("cuda")))
         job = self._submitted(lambda: self._executor.submit(device_there, name))
-        running = _Running(None, job)  # type: ignore[arg-type]
+        running = _Running(None, job)
         deadline = time.monotonic() + timeout_s
-        while not self._has_ended(running):
+        while not self._has_ended(running, self._results()):
             if time.monotonic() > deadline:
-                raise LraBenchError(f"No node has told its device within {timeout_s:g} s.{self._where(job)}")
+                raise LraBenchError(f"No node has told its device within {timeout_s:g} s.{where(job)}")
             time.sleep(self._look_every_s)
         try:
             device, slug = job.result()
         except Exception as error:
-            raise UsageError(f"--device {name}: a node has none, or can't start. {_last_line(error)}") from None
+            raise UsageError(
+                f"--device {name}: a node has none, or can't start. {last_line(error)}"
+            ) from None
         return device, slug
 
     def _make_executor(self) -> Any:
@@ -159,7 +164,9 @@ class SlurmLauncher:
             ) from None
         kind = self.options.executor
         # -P: as in `local`, the working folder must not hide the installed package.
-        own: dict[str, Any] = {} if kind == "debug" else {f"{kind}_python": f"{shlex.quote(sys.executable)} -P"}
+        own: dict[str, Any] = (
+            {} if kind == "debug" else {f"{kind}_python": f"{shlex.quote(sys.executable)} -P"}
+        )
         if kind == "slurm":
             own["slurm_max_num_timeout"] = self.options.max_timeouts
         try:
@@ -192,7 +199,7 @@ class SlurmLauncher:
             return
         self._has_submitted = True
         for work, job in zip(batch, jobs, strict=True):
-            self._running.append(_Running(work, job))
+            self._running.append(_Running(work.cell.run_id, job))
             if self._queue is not None:
                 self._queue.expect(job.job_id)
 
@@ -203,72 +210,56 @@ class SlurmLauncher:
             return submit()
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             kind = LraBenchError if self._has_submitted else UsageError
-            raise kind(f"SLURM does not take the job: {_last_line(error)}") from error
+            raise kind(f"SLURM does not take the job: {last_line(error)}") from error
 
     def _placed(self, work: Work) -> Work:
         """The cell's threads are the job's processors, unless the work says."""
         return replace(work, threads=work.threads or self.options.cpus)
 
     def _collect(self) -> None:
-        self._refresh()
+        now = time.monotonic()
+        if now - self._looked_at < self._look_every_s:
+            return
+        self._looked_at = now
+        results = self._results()
         for running in list(self._running):
-            if self._has_ended(running):
+            if self._has_ended(running, results):
                 self._running.remove(running)
                 self._end(self._outcome(running))
 
-    def _refresh(self) -> None:
-        """Makes a network file system look at its server for new results: once for all jobs."""
-        with contextlib.suppress(OSError):
+    def _results(self) -> set[str]:
+        """Names in the jobs' folder: one look for all jobs, a network file system asks its server for it."""
+        try:
             os.chmod(self.folder, self.folder.stat().st_mode)
+            return set(os.listdir(self.folder))
+        except OSError:
+            return set()
 
-    def _has_ended(self, running: _Running) -> bool:
+    def _has_ended(self, running: _Running, results: set[str]) -> bool:
         job = running.job
         if self._queue is None:
             return bool(job.done())  # `debug` runs it now
-        if job.paths.result_pickle.exists():
+        if job.paths.result_pickle.name in results:
             return True
         if self._queue.end_state(job.job_id) is None:
             running.ended_at = None
             return False
         now = time.monotonic()
         running.ended_at = running.ended_at or now
-        return now - running.ended_at > SETTLE_S
+        return now - running.ended_at > SETTLE_S or self._stop_file.exists()
 
     def _outcome(self, running: _Running) -> Outcome:
-        run_id, job = running.work.cell.run_id, running.job
-        if self.options.executor != "debug" and not job.paths.result_pickle.exists():
-            return self._without_result(run_id, job)
-        try:
-            outcome = Outcome(**job.result())
-        except Exception as error:
-            return Outcome(run_id, "failed", f"The job failed: {_last_line(error)}{self._where(job)}")
-        if outcome.state in {"failed", "lost"}:
-            return Outcome(run_id, outcome.state, f"{outcome.message}{self._where(job)}")
-        return outcome
-
-    def _without_result(self, run_id: str, job: Any) -> Outcome:
-        state = "gone" if self._queue is None else self._queue.end_state(job.job_id) or slurm_queue.GONE
-        log = (job.stderr() or "").strip()
-        where = self._where(job)
+        run_id, job = running.run_id or "", running.job
+        if self.options.executor == "debug" or job.paths.result_pickle.exists():
+            return read_result(job, run_id)
         if self._stop_file.exists():
             return Outcome(run_id, "stopped")
-        if state == "OUT_OF_MEMORY":
-            return Outcome(run_id, "failed", f"SLURM ended the job for its memory: raise memory_gb.{where}")
-        if state == "CANCELLED":
-            return Outcome(
-                run_id, "failed", f"Somebody cancelled the job; the same sweep continues its cell.{where}"
-            )
-        if state == "FAILED" and not has_started(log, run_id):
-            tail = "\n  ".join(log.splitlines()[-LOG_LINES:])
-            return Outcome(run_id, "failed", f"The job failed before its cell began.{where}\n  {tail}")
-        return Outcome(run_id, "lost", f"The job is {state.lower()} and left no result.{where}")
+        state = None if self._queue is None else self._queue.end_state(job.job_id)
+        return judge(job, run_id, state or slurm_queue.GONE)
 
     def _end(self, outcome: Outcome) -> None:
         self._all_done &= outcome.state in {"done", "elsewhere", "stopped"}
         self._ended.append(outcome)
-
-    def _where(self, job: Any) -> str:
-        return f" Logs: {job.paths.stderr.parent} (job {job.job_id})."
 
     def _cancel(self) -> None:
         if self._queue is not None:
@@ -276,9 +267,3 @@ class SlurmLauncher:
         else:
             for running in self._running:
                 running.job.cancel(check=False)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip("- ")]
-    telling = [line for line in lines if "Error" in line or "error" in line]
-    return (telling or lines or [type(error).__name__])[-1].strip()

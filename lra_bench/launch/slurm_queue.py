@@ -8,11 +8,24 @@ import time
 
 ASK_EVERY_S = 30.0
 COMMAND_TIMEOUT_S = 60.0
-_GOING_ON = frozenset(
-    "PENDING RUNNING SUSPENDED STOPPED CONFIGURING COMPLETING REQUEUED REQUEUE_HOLD REQUEUE_FED RESIZING "
-    "SIGNALING SPECIAL_EXIT STAGE_OUT REVOKED RESV_DEL_HOLD".split()
-)
-GONE = "no longer known to SLURM"
+_GOING_ON = {
+    "PENDING",
+    "RUNNING",
+    "SUSPENDED",
+    "STOPPED",
+    "CONFIGURING",
+    "COMPLETING",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "REQUEUE_FED",
+    "RESIZING",
+    "SIGNALING",
+    "SPECIAL_EXIT",
+    "STAGE_OUT",
+    "REVOKED",
+    "RESV_DEL_HOLD",
+}
+GONE = "gone"
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +48,10 @@ class SlurmQueue:
     def expect(self, job_id: str) -> None:
         """A job that was submitted just now."""
         self._seen[job_id] = self._answers
+
+    def ask_now(self) -> None:
+        """At the next question: something was changed."""
+        self._asked_at = float("-inf")
 
     def end_state(self, job_id: str) -> str | None:
         """How a job has ended, in SLURM's word or as `GONE`; None while it waits, runs or can't be known."""

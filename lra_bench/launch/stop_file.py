@@ -1,4 +1,4 @@
-"""A file that asks everything that runs to save and end, wherever it runs: all it takes is a shared folder."""
+"""A file that asks everything that runs to save and end: all it takes is a shared folder."""
 
 from __future__ import annotations
 
