@@ -13,6 +13,7 @@ from lra_bench import registry
 from lra_bench.cell import METRICS, Cell, resolve_cell
 from lra_bench.errors import LraBenchError
 from lra_bench.job import Job
+from lra_bench.launch.controls import control_cells, level_of, needs_controls, no_score
 from lra_bench.launch.local import Event, InterruptedRunError, run_job
 from lra_bench.measure.environment import command_line
 from lra_bench.protocol import Protocol
@@ -20,10 +21,6 @@ from lra_bench.records import ControlLevel, RunRecord
 
 if TYPE_CHECKING:
     from torch import nn
-
-CONTROL_SEED = 0
-SHARED_WITH_CONTROLS = ("task", "data", "evaluation")
-"""Changes that concern the data reach the controls too; changes of model and training do not."""
 
 
 def run(
@@ -86,36 +83,16 @@ def run_with_controls(
 ) -> RunRecord:
     """A resolved cell to its record, after the controls that its score has to stand beside; see `run`."""
     levels: list[ControlLevel] = []
-    wanted = controls and "accuracy" in cell.metrics and not cell.model_entry.is_control
-    if wanted and (overwrite or Job(cell, results).finished() is None):
+    if controls and needs_controls(cell) and (overwrite or Job(cell, results).finished() is None):
         levels = control_levels(control_cells(cell, protocol), results, on_event)
     return run_cell(cell, results, overwrite=overwrite, controls=levels, on_event=on_event)
-
-
-def control_cells(cell: Cell, protocol: Protocol) -> list[Cell]:
-    """The task's controls on the same data, under the protocol's section for controls."""
-    shared = {
-        key: value for key, value in cell.overrides.items() if key.partition(".")[0] in SHARED_WITH_CONTROLS
-    }
-    return [
-        resolve_cell(
-            name,
-            cell.task,
-            protocol=protocol,
-            device=cell.device,
-            seed=CONTROL_SEED,
-            metrics=("accuracy",),
-            assignments=shared,
-        )
-        for name in cell.task_entry.controls
-    ]
 
 
 def control_levels(
     cells: Sequence[Cell], results: Path, on_event: Callable[[Event], None]
 ) -> list[ControlLevel]:
     """Scores of the controls, run where they are missing. One that fails is left out, with an event."""
-    levels = []
+    found = []
     for cell in cells:
         try:
             record = run_cell(cell, results, on_event=on_event)
@@ -124,14 +101,12 @@ def control_levels(
         except LraBenchError as error:
             on_event({"event": "warning", "message": f"The control {cell.model} failed: {error}"})
             continue
-        if record.accuracy is None:
-            on_event(
-                {"event": "warning", "message": f"The control {cell.model} has no score: {record.reason}"}
-            )
-            continue
-        best = record.accuracy.best
-        levels.append(ControlLevel(name=cell.model, accuracy=best.accuracy, n=best.n, run_id=record.run_id))
-    return levels
+        level = level_of(record)
+        if level is None:
+            on_event(no_score(cell.model, record))
+        else:
+            found.append(level)
+    return found
 
 
 def run_cell(

@@ -51,23 +51,26 @@ class Cell:
     precision: Precision
     compiled: bool
     metrics: tuple[Metric, ...]
+    tuning_trials: int = 0
+    """How many learning rates and weight decays were tried, of which `settings` has the best."""
 
     @functools.cached_property
     def run_id(self) -> str:
         """Hash of all that shapes the result; not of where the device is plugged in (`cuda:0`)."""
-        return digest(
-            {
-                "schema": SCHEMA,
-                "model": [self.model, self.model_options],
-                "task": [self.task, self.task_parameters],
-                "settings": self.settings.model_dump(mode="json", exclude={"note"}),
-                "device": self.device_slug,
-                "seed": self.seed,
-                "precision": self.precision,
-                "compiled": self.compiled,
-                "metrics": self.metrics,
-            }
-        )[:16]
+        content = {
+            "schema": SCHEMA,
+            "model": [self.model, self.model_options],
+            "task": [self.task, self.task_parameters],
+            "settings": self.settings.model_dump(mode="json", exclude={"note"}),
+            "device": self.device_slug,
+            "seed": self.seed,
+            "precision": self.precision,
+            "compiled": self.compiled,
+            "metrics": self.metrics,
+        }
+        if self.tuning_trials:  # Cells that aren't tuned keep the ids they had before there was tuning.
+            content["tuning_trials"] = self.tuning_trials
+        return digest(content)[:16]
 
     @property
     def model_entry(self) -> Entry:
@@ -123,16 +126,23 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     parsed = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        root, dot, rest = key.partition(".")
-        if not (equals and dot and rest):
+        if not equals:
             raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, for example model.rank=64.")
-        if root not in ROOTS:
-            raise UsageError(f"--set {assignment!r}: unknown key {root!r}. {suggest(root, ROOTS)}")
+        check_key(key)
         try:
             parsed[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise UsageError(f"--set {assignment!r}: the value is not valid YAML.") from None
     return parsed
+
+
+def check_key(key: str) -> None:
+    """Raises UsageError unless `key` is a dotted one below one of `ROOTS`."""
+    root, dot, rest = key.partition(".")
+    if not (dot and rest):
+        raise UsageError(f"--set {key}: expected a dotted key, for example model.rank.")
+    if root not in ROOTS:
+        raise UsageError(f"--set {key}: unknown key {root!r}. {suggest(root, ROOTS)}")
 
 
 def resolve_cell(

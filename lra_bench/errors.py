@@ -34,6 +34,10 @@ class DataError(LraBenchError):
     exit_code = 5
 
 
+class StorageError(DataError):
+    """A file can't be written: the disk is full, or the folder closed. Worth another try later."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """'Did you mean a, b?' for the near misses of `name`, else the sorted list of what is known."""
     known = sorted(known)

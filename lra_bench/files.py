@@ -11,8 +11,9 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
-from lra_bench.errors import DataError
+from lra_bench.errors import StorageError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -21,6 +22,7 @@ _STORAGE_ERRORS = {
     for name in ("EACCES", "EDQUOT", "EEXIST", "EFBIG", "EIO", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
     if hasattr(errno, name)
 }
+_NO_ROOM = {getattr(errno, name) for name in ("EDQUOT", "ENOSPC", "EROFS") if hasattr(errno, name)}
 
 
 @contextlib.contextmanager
@@ -31,7 +33,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     folders are made. Of several writers at once, the last to finish wins, whole.
 
     Raises:
-        DataError: the disk is full or the folder can't be written; the message names `path`.
+        StorageError: the disk is full or the folder can't be written; the message names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:12]}{TEMPORARY_SUFFIX}")
@@ -44,10 +46,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in _STORAGE_ERRORS:
             raise
-        raise DataError(
-            f"Cannot write {path}: {error.strerror or error}. "
-            "Free some space, or choose a folder that can be written."
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -57,11 +56,24 @@ def write_atomically(path: Path | str, content: bytes | str) -> None:
     """Writes `content` (text as UTF-8, line ends as given) to `path`, whole or not at all.
 
     Raises:
-        DataError: the disk is full or the folder can't be written; the message names `path`.
+        StorageError: the disk is full or the folder can't be written; the message names `path`.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def unwritable(path: Path | str, error: OSError) -> StorageError:
+    """What a user is told of a file that can't be written."""
+    return StorageError(
+        f"Cannot write {path}: {error.strerror or error}. "
+        "Free some space, or choose a folder that can be written."
+    )
+
+
+def is_no_room(error: BaseException) -> TypeGuard[OSError]:
+    """True where the system refused to write for want of room, whoever asked it to."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def _flush(path: Path) -> None:

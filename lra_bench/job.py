@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench.cell import Cell
-from lra_bench.records import ControlLevel, RunRecord, read_record
+from lra_bench.records import ControlLevel, RunRecord, Status, read_record
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,11 @@ class Job:
     results: Path
     controls: tuple[ControlLevel, ...] = ()
     command: str = ""
-    killed_for_memory: bool = False
-    """The kernel ended the last attempt: all that is left to do is the record that says so."""
+    memory_limit_bytes: int | None = None
+    """Above which the cell ends as `oom`; by default nearly all that is free when it starts."""
+    ended: tuple[Status, str] | None = None
+    """The last attempt was ended from outside: all that is left to do is the record with this status and
+    reason."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -28,7 +31,8 @@ class Job:
             "results": str(self.results),
             "controls": [control.model_dump() for control in self.controls],
             "command": self.command,
-            "killed_for_memory": self.killed_for_memory,
+            "memory_limit_bytes": self.memory_limit_bytes,
+            "ended": self.ended,
         }
 
     @classmethod
@@ -38,7 +42,8 @@ class Job:
             Path(content["results"]),
             tuple(ControlLevel(**control) for control in content["controls"]),
             content["command"],
-            content["killed_for_memory"],
+            content["memory_limit_bytes"],
+            None if content["ended"] is None else (content["ended"][0], content["ended"][1]),
         )
 
     def finished(self) -> RunRecord | None:

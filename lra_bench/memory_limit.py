@@ -13,14 +13,22 @@ MEMORY_SHARE = 0.95
 """Of the memory that is free at the start, what a process may take before it ends as `oom`."""
 
 
-def limit_memory(device: torch.device) -> None:
-    """Lets an allocation fail cleanly before the kernel has to end the process (Linux, CPU only)."""
+def limit_memory(device: torch.device, limit_bytes: int | None = None) -> None:
+    """Lets an allocation fail cleanly before the kernel has to end the process.
+
+    limit_bytes: what the process (on Linux) or its tensors on a CUDA device may take; without it, what is
+        free on the CPU, and everything on other devices.
+    """
+    if device.type == "cuda" and limit_bytes is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total), device)
     if device.type != "cpu" or not sys.platform.startswith("linux"):
         return  # CUDA maps far more address space than it uses.
     import resource
 
     available = available_bytes()
-    if available is None:
-        return
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (int(available * MEMORY_SHARE), resource.RLIM_INFINITY))
+    limits = [limit_bytes, None if available is None else int(available * MEMORY_SHARE)]
+    known = [limit for limit in limits if limit is not None]
+    if known:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (min(known), resource.RLIM_INFINITY))

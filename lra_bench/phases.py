@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from lra_bench.data.task import SPLITS, Split, Task
 from lra_bench.errors import DataError
 from lra_bench.estimator import build_estimator
 from lra_bench.evaluation import Evaluation, evaluate
-from lra_bench.files import write_atomically
+from lra_bench.files import is_no_room, unwritable, write_atomically
 from lra_bench.fitting import FIT_STEP, Fit
 from lra_bench.job import Job
 from lra_bench.measure.environment import describe_environment, describe_provenance
@@ -89,19 +90,15 @@ class CellRun:
 
     def run(self) -> RunRecord:
         """Every way a cell can end, other than being stopped, ends in a record."""
-        status: Status = "ok"
-        reason = None
+        status: Status
+        reason: str | None
         try:
-            if self.job.killed_for_memory:
-                raise MemoryError("the kernel ended the worker for using too much memory")
-            self.prepare()
-            self._measure()
-            if "accuracy" in self.cell.metrics:
-                estimator = self.cell.model_entry.kind == "estimator"
-                status, reason = self._fit() if estimator else self._train()
+            status, reason = self._work()
         except (StoppedError, DataError):
             raise
         except Exception as error:
+            if is_no_room(error):
+                raise unwritable(self.folder, error) from error
             if is_out_of_memory(error):
                 status, reason = "oom", str(error).splitlines()[0]
             else:
@@ -111,6 +108,16 @@ class CellRun:
         write_record(self.cell.record_path(self.job.results), record)
         shutil.rmtree(self.folder, ignore_errors=True)
         return record
+
+    def _work(self) -> tuple[Status, str | None]:
+        if self.job.ended is not None:
+            self._recall()
+            return self.job.ended
+        self.prepare()
+        self._measure()
+        if "accuracy" not in self.cell.metrics:
+            return "ok", None
+        return self._fit() if self.cell.model_entry.kind == "estimator" else self._train()
 
     def build(self) -> nn.Module:
         """The cell's model on the default device; the same weights for the same seed, wherever it goes."""
@@ -161,9 +168,7 @@ class CellRun:
 
     def _measure(self) -> None:
         """FLOPs, memory and time, in this order and never under one another's instruments."""
-        path = self.folder / "measurements.json"
-        if path.exists():
-            self.found = json.loads(path.read_text("utf-8"))
+        path = self._recall()
         metrics = StepMetrics(
             self.build,
             self.staged_batch,
@@ -183,6 +188,13 @@ class CellRun:
                 if self.should_stop():
                     raise StoppedError("Stopped while measuring; what was measured is kept.")
         self.emit({"event": "measured", **self.found})
+
+    def _recall(self) -> Path:
+        """What an earlier attempt has measured; where that is kept."""
+        path = self.folder / "measurements.json"
+        if path.exists():
+            self.found = json.loads(path.read_text("utf-8"))
+        return path
 
     def _train(self) -> tuple[Status, str | None]:
         settings = self.cell.settings
@@ -320,7 +332,7 @@ class CellRun:
                 name=cell.protocol,
                 sha256=cell.protocol_sha256,
                 overrides=dict(cell.overrides),
-                tuning_trials=0,
+                tuning_trials=cell.tuning_trials,
                 ranks=cell.ranks,
                 settings=cell.settings,
             ),

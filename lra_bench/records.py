@@ -10,6 +10,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -302,6 +303,16 @@ class RunRecord(Part):
     """Command, version, commit, whether the source differed from it, and times."""
 
     model_config = ConfigDict(populate_by_name=True)
+
+
+def wall_seconds(record: RunRecord) -> float | None:
+    """From the start to the end of the run that wrote a record, to the second; None where it does not say."""
+    try:
+        told = record.provenance
+        passed = datetime.fromisoformat(told["finished"]) - datetime.fromisoformat(told["started"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    return passed.total_seconds()
 
 
 def write_record(path: Path, record: RunRecord) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from lra_bench.errors import LraBenchError
-from lra_bench.files import TEMPORARY_SUFFIX
+from lra_bench.errors import LraBenchError, StorageError
+from lra_bench.files import TEMPORARY_SUFFIX, is_no_room, unwritable
 from lra_bench.job import Job
 from lra_bench.locks import held
 from lra_bench.measure.machine import available_cores
@@ -64,16 +64,24 @@ def main() -> int:
     try:
         job = Job.from_json(json.load(sys.stdin))
         device = torch.device(job.cell.device)
-        limit_memory(device)
+        limit_memory(device, job.memory_limit_bytes)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(available_cores())
         with locked(job.cell.partial_folder(job.results), emit):
             if job.finished() is None:
                 CellRun(job, emit, lambda: stop).run()
-    except LraBenchError as error:
-        if not isinstance(error, StoppedError):
-            emit({"event": "failure", "message": str(error), "exit_code": error.exit_code})
+    except StoppedError as error:
         return error.exit_code
+    except (LraBenchError, OSError) as raised:
+        if isinstance(raised, LraBenchError):
+            failure = raised
+        elif is_no_room(raised):
+            failure = unwritable(raised.filename or job.results, raised)
+        else:
+            raise
+        told = {"message": str(failure), "exit_code": failure.exit_code}
+        emit({"event": "failure", **told, "storage": isinstance(failure, StorageError)})
+        return failure.exit_code
     return 0
 
 

@@ -47,7 +47,7 @@ def kill_at(moment: str, command: Sequence[str], environment: Mapping[str, str],
             if moment in line:
                 break
     reached = process.poll() is None
-    for pid in (process.pid, *_children(process.pid)):
+    for pid in (process.pid, *children_of(process.pid)):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -58,5 +58,7 @@ def kill_at(moment: str, command: Sequence[str], environment: Mapping[str, str],
     return reached
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def children_of(pid: int) -> list[int]:
+    """Of all its threads."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]

@@ -79,6 +79,17 @@ class Mean(TokenMixer):
         return Cost(2 * dim * dim, 4 * dim)
 
 
+class Plain(TokenMixer):
+    """Changes nothing, and has no options."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return x
+
+    @classmethod
+    def cost(cls, length: int, dim: int, num_heads: int, *, head_dim: int, **options: Any) -> Cost:
+        return Cost(0, 0)
+
+
 class Exploding(Mean):
     """Its outputs soon leave the range of a float."""
 
@@ -92,6 +103,26 @@ class Hungry(Mean):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if not x.is_meta:
             torch.empty(2**50)
+        return super().forward(x, mask)
+
+
+class Large(Mean):
+    """Asks for more memory than it is given, and less than there is."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not x.is_meta:
+            torch.ones(3 * 2**30, dtype=torch.uint8)
+        return super().forward(x, mask)
+
+
+class Slow(Mean):
+    """Takes its time for a step."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not x.is_meta:
+            import time
+
+            time.sleep(0.3)
         return super().forward(x, mask)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lra_bench import __version__
-from lra_bench.cli import bench, check, compare, data, env, leaderboard, plot, run, show, validate
+from lra_bench.cli import bench, check, compare, data, env, leaderboard, plot, run, show, sweep, validate
 from lra_bench.cli import list as list_verb
 from lra_bench.errors import LraBenchError
 
@@ -40,6 +40,7 @@ def options(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("bench", epilog=bench.EXAMPLES)(bench.bench)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)

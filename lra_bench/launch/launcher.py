@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 from lra_bench.cell import Cell
+from lra_bench.launch.claims import LEASE_S
 
 State = Literal["done", "elsewhere", "failed", "stopped", "lost"]
 
@@ -31,7 +33,9 @@ class Work:
     """Wall seconds after which the cell ends as `timeout`."""
     memory_limit_bytes: int | None = None
     """Above which the cell ends as `oom`."""
-    lease_s: float = 120.0
+    retry: bool = False
+    """Whether a cell that has ended as `error` is run again."""
+    lease_s: float = LEASE_S
     """A claim that was not renewed for so long is anybody's."""
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +80,8 @@ class Launcher(Protocol):
     def stop(self) -> None:
         """Asks everything that runs to save and end, and cancels what waits."""
 
-    def __enter__(self) -> Launcher: ...
+    def __enter__(self) -> Self: ...
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

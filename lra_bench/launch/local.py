@@ -19,16 +19,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from lra_bench.errors import CellFailedError, DataError, LraBenchError, UsageError
+from lra_bench.errors import CellFailedError, DataError, LraBenchError, StorageError, UsageError
 from lra_bench.job import Job
 from lra_bench.launch.allocator import allocator_environment
-from lra_bench.records import RunRecord, read_record
+from lra_bench.launch.watch import STOP_GRACE_S, Watch
+from lra_bench.records import RunRecord, Status, read_record
 
 Event = Mapping[str, Any]
 
-STOP_GRACE_S = 60.0
-"""How long a child may take to write its checkpoint after it was asked to stop."""
 _CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
+_REPORTED = {kind.exit_code: kind for kind in (DataError, UsageError)}
+_OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "allocate memory", "System unable to allocate")
+"""What a process says that dies of a limit on its memory where no Python code could catch it."""
 
 
 class InterruptedRunError(LraBenchError):
@@ -37,13 +39,29 @@ class InterruptedRunError(LraBenchError):
     exit_code = 130
 
 
-def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> RunRecord:
-    """Runs a cell to its record in a child process.
+class WorkerDiedError(CellFailedError):
+    """The child was ended by a signal and left no record; what it had saved is there."""
+
+
+def run_job(
+    job: Job,
+    on_event: Callable[[Event], None] = lambda _: None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
+    time_limit_s: float | None = None,
+) -> RunRecord:
+    """Runs a cell to its record in a child process. May be called from any thread.
+
+    Args:
+        should_stop: asked now and then; True ends the run as SIGTERM does.
+        threads: of the child; all cores by default.
+        time_limit_s: wall seconds of this attempt, waiting left out; then the cell ends as `timeout`.
 
     Raises:
-        InterruptedRunError: stopped by SIGINT or SIGTERM; the checkpoint is kept.
-        CellFailedError: the child died without a record (killed, crashed).
-        DataError, UsageError: as the child reported.
+        InterruptedRunError: stopped by SIGINT, SIGTERM or `should_stop`; the checkpoint is kept.
+        WorkerDiedError: a signal ended the child. CellFailedError: it crashed. Neither leaves a record.
+        DataError, StorageError, UsageError: as the child reported.
     """
     kills_before = oom_kills()
     with tempfile.TemporaryFile() as log:
@@ -54,42 +72,67 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **allocator_environment()},
+            env={**os.environ, **allocator_environment(), **_thread_environment(threads)},
             # A terminal's Ctrl-C reaches the whole group; the parent alone decides when to stop.
             start_new_session=True,
         )
         assert child.stdin is not None
         assert child.stdout is not None
-        with _signals_forwarded(child) as stopped:
+        with _signals_forwarded(child) as received, Watch(child, should_stop, time_limit_s) as watch:
+
+            def follow(event: Event) -> None:
+                watch.note(event)
+                on_event(event)
+
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(job.to_json()).encode())
                 child.stdin.close()
-            failure = _follow(child.stdout, on_event)
+            failure = _follow(child.stdout, follow)
             code = child.wait()
+        child.stdout.close()
         if failure is not None:
             raise failure
         if code == 0:
             return read_record(job.cell.record_path(job.results))
-        if stopped or code == InterruptedRunError.exit_code:
+        if received or watch.stopped or code == InterruptedRunError.exit_code:
             raise InterruptedRunError(
                 "Stopped. What was done is kept; the same command continues from there."
             )
-        if code == -signal.SIGKILL and oom_kills() > kills_before and not job.killed_for_memory:
-            return run_job(replace(job, killed_for_memory=True), on_event)
-        raise CellFailedError(_explain_death(code, log))
+        tail = _tail(log)
+        ended: tuple[Status, str] | None = None
+        if watch.timed_out:
+            ended = "timeout", f"the cell passed its limit of {time_limit_s:g} s of wall time"
+        elif code == -signal.SIGKILL and oom_kills() > kills_before:
+            ended = "oom", "the kernel ended the worker for using too much memory"
+        elif job.memory_limit_bytes is not None and any(sign in tail for sign in _OUT_OF_MEMORY):
+            ended = (
+                "oom",
+                f"the worker died at its limit of {job.memory_limit_bytes / 2**30:.3g} GiB of memory",
+            )
+        if ended is not None and job.ended is None:
+            return run_job(
+                replace(job, ended=ended, memory_limit_bytes=None), on_event, should_stop=should_stop
+            )
+        raise _death(code, tail)
+
+
+def _thread_environment(threads: int | None) -> dict[str, str]:
+    return {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
 def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> LraBenchError | None:
     """Passes events on until the child closes its end; returns the error that the child reported."""
     failure: LraBenchError | None = None
     for line in stream:
-        with contextlib.suppress(json.JSONDecodeError):
+        try:
             event = json.loads(line)
-            if event["event"] == "failure":
-                kind = {DataError.exit_code: DataError, UsageError.exit_code: UsageError}
-                failure = kind.get(event["exit_code"], CellFailedError)(event["message"])
-            else:
-                on_event(event)
+        except json.JSONDecodeError:
+            continue  # cut short by its death
+        if event["event"] == "failure":
+            kind = StorageError if event["storage"] else _REPORTED.get(event["exit_code"], CellFailedError)
+            failure = kind(event["message"])
+        else:
+            on_event(event)
     return failure
 
 
@@ -124,14 +167,15 @@ def _signals_forwarded(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
                 child.wait()
 
 
-def _explain_death(code: int, log: IO[bytes]) -> str:
+def _tail(log: IO[bytes]) -> str:
     log.seek(0)
-    tail = log.read().decode("utf-8", "replace").strip().splitlines()[-15:]
+    return "\n  ".join(log.read().decode("utf-8", "replace").strip().splitlines()[-15:])
+
+
+def _death(code: int, tail: str) -> CellFailedError:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    lines = "\n  ".join(tail)
-    return f"The worker {how} and left no record; the same command continues from its last checkpoint." + (
-        f"\n  {lines}" if lines else ""
-    )
+    text = f"The worker {how} and left no record; the same command continues from its last checkpoint."
+    return (WorkerDiedError if code < 0 else CellFailedError)(text + (f"\n  {tail}" if tail else ""))
 
 
 def oom_kills() -> int:

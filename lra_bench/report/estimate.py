@@ -21,6 +21,17 @@ def estimate_training_s(cell: Cell) -> float | None:
 
     Good to a factor of about two; the measured step time replaces it once there is one.
     """
+    step_flops = counted_step_flops(cell)
+    return None if step_flops is None else training_s(step_flops, cell.settings.budget.steps, cell.device)
+
+
+def training_s(step_flops: int, steps: int, device: str) -> float:
+    """Seconds of so many steps of so many FLOPs."""
+    return steps * (step_flops / (EFFICIENCY * matmul_flops_per_s(device)) + OVERHEAD_S)
+
+
+def counted_step_flops(cell: Cell) -> int | None:
+    """FLOPs of a training step at full length, counted without computing; None if they can't be."""
     import torch
 
     from lra_bench.building import build_model
@@ -28,7 +39,6 @@ def estimate_training_s(cell: Cell) -> float | None:
     from lra_bench.measure.flops import count_flops
 
     spec = cell.build_task().spec
-    budget = cell.settings.budget
     try:
         with torch.device("meta"):
             model = build_model(cell.model_entry, cell.model_options, cell.settings.architecture, spec)
@@ -36,8 +46,7 @@ def estimate_training_s(cell: Cell) -> float | None:
         counted = count_flops(model, (ids, None, ids, None) if spec.paired else (ids, None))
     except LraBenchError:
         return None
-    step_flops = counted.step * budget.batch_size
-    return budget.steps * (step_flops / (EFFICIENCY * matmul_flops_per_s(cell.device)) + OVERHEAD_S)
+    return counted.step * cell.settings.budget.batch_size
 
 
 @functools.cache
