@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -100,7 +101,8 @@ class RayLauncher:
         remote = self._ray.remote(max_calls=1, max_retries=0)(run_there)
         for one in work:
             resources = self.options.task_resources(on_cuda=one.cell.device.startswith("cuda"))
-            content = payload(one, self._stop_file, self._target)
+            placed = replace(one, threads=one.threads or max(1, int(self.options.cpus)))
+            content = payload(placed, self._stop_file, self._target)
             task = remote.options(**resources, name=f"lra-bench {one.cell.run_id}").remote(content)
             self._run_ids[task] = one.cell.run_id
 

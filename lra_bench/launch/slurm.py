@@ -30,6 +30,7 @@ from lra_bench.launch.slurm_job import judge, read_result, where
 from lra_bench.launch.slurm_options import SlurmOptions
 from lra_bench.launch.slurm_queue import SlurmQueue
 from lra_bench.launch.stop_file import stop_file
+from lra_bench.measure.machine import available_cores
 
 DEFAULT_JOBS = 256
 """In the queue at once; clusters refuse arrays that are too long (1,001 is usual)."""
@@ -213,8 +214,11 @@ class SlurmLauncher:
             raise kind(f"SLURM does not take the job: {last_line(error)}") from error
 
     def _placed(self, work: Work) -> Work:
-        """The cell's threads are the job's processors, unless the work says."""
-        return replace(work, threads=work.threads or self.options.cpus)
+        """Its threads are what the work says, or the job's processors, or a share of this machine."""
+        threads = work.threads or self.options.cpus
+        if threads is None and self.options.executor == "local":
+            threads = max(1, available_cores() // self.capacity)
+        return replace(work, threads=threads)
 
     def _collect(self) -> None:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What became of one of submitit's jobs: its result, or what SLURM and the job's log say where there is none."""
+"""What became of one of submitit's jobs: its result, or else what SLURM and the job's log say."""
 
 from __future__ import annotations
 
