@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from harness import write_protocol
 from killing import lasting
 
