@@ -18,6 +18,10 @@ class CellFailedError(LraBenchError):
     exit_code = 1
 
 
+class CrowdedError(LraBenchError):
+    """A cell ran out of memory beside others. Whether it is too large only shows where it runs alone."""
+
+
 class UsageError(LraBenchError):
     """Something the user named or set can't be."""
 

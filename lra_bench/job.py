@@ -21,6 +21,8 @@ class Job:
     command: str = ""
     memory_limit_bytes: int | None = None
     """Above which the cell ends as `oom`; by default nearly all that is free when it starts."""
+    alone: bool = True
+    """No other cell shares the memory. Beside others, running out of it is no result but another try."""
     ended: tuple[Status, str] | None = None
     """The last attempt was ended from outside: all that is left to do is the record with this status and
     reason."""
@@ -32,6 +34,7 @@ class Job:
             "controls": [control.model_dump() for control in self.controls],
             "command": self.command,
             "memory_limit_bytes": self.memory_limit_bytes,
+            "alone": self.alone,
             "ended": self.ended,
         }
 
@@ -43,6 +46,7 @@ class Job:
             tuple(ControlLevel(**control) for control in content["controls"]),
             content["command"],
             content["memory_limit_bytes"],
+            content["alone"],
             None if content["ended"] is None else (content["ended"][0], content["ended"][1]),
         )
 

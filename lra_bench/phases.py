@@ -26,7 +26,7 @@ from lra_bench.cell import Cell
 from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
-from lra_bench.errors import DataError
+from lra_bench.errors import CrowdedError, DataError
 from lra_bench.estimator import build_estimator
 from lra_bench.evaluation import Evaluation, evaluate
 from lra_bench.files import is_no_room, unwritable, write_atomically
@@ -99,6 +99,8 @@ class CellRun:
         except Exception as error:
             if is_no_room(error):
                 raise unwritable(self.folder, error) from error
+            if is_out_of_memory(error) and not self.job.alone:
+                raise CrowdedError(f"out of memory beside others: {str(error).splitlines()[0]}") from error
             if is_out_of_memory(error):
                 status, reason = "oom", str(error).splitlines()[0]
             else:

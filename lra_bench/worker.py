@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from lra_bench.cell import Cell
-from lra_bench.errors import LraBenchError, StorageError, UsageError
+from lra_bench.errors import CrowdedError, DataError, LraBenchError, StorageError, UsageError
 from lra_bench.files import TEMPORARY_SUFFIX, is_no_room, unwritable
 from lra_bench.job import Job
 from lra_bench.locks import held
@@ -28,6 +28,9 @@ from lra_bench.measure.machine import available_cores
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
 from lra_bench.train import StoppedError
+
+REPORTED: tuple[type[LraBenchError], ...] = (StorageError, DataError, UsageError, CrowdedError)
+"""Kinds of failure that the parent has to tell apart; of several that fit, the first."""
 
 
 @contextlib.contextmanager
@@ -92,8 +95,8 @@ def main() -> int:
             failure = unwritable(raised.filename or job.results, raised)
         else:
             raise
-        told = {"message": str(failure), "exit_code": failure.exit_code}
-        emit({"event": "failure", **told, "storage": isinstance(failure, StorageError)})
+        kinds = [kind.__name__ for kind in REPORTED if isinstance(failure, kind)]
+        emit({"event": "failure", "message": str(failure), "kind": kinds[0] if kinds else ""})
         return failure.exit_code
     return 0
 

@@ -22,7 +22,9 @@ def work(results: Path, seed: int, command: str, **changes: Any) -> Work:
     return Work(toy_cell(seed=seed), results, command=command, **changes)
 
 
-def act(work: Work, stop: threading.Event, on_event: Callable[[Mapping[str, Any]], None]) -> Outcome:
+def act(
+    work: Work, stop: threading.Event, on_event: Callable[[Mapping[str, Any]], None], *, alone: bool = True
+) -> Outcome:
     """Leaves `<run id>.began` (process, threads, device) and `<run id>.spans` (begin and end)."""
     run_id = work.cell.run_id
     began = time.time()
@@ -39,6 +41,8 @@ def act(work: Work, stop: threading.Event, on_event: Callable[[Mapping[str, Any]
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "fail":
             return Outcome(run_id, "failed", "no such data")
+        if what == "large" and not alone:
+            return Outcome(run_id, "crowded", "out of memory beside others")
         if what == "elsewhere":
             return Outcome(run_id, "elsewhere")
         if what == "wait" and stop.wait(float(seconds)):

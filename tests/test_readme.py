@@ -22,6 +22,12 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("lra-bench ")
 ]
+FILES = {
+    name: content
+    for document in DOCUMENTS
+    for name, content in re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", document, re.DOTALL)
+}
+"""Files that commands name, as the documents show them."""
 
 
 def test_there_are_commands() -> None:
@@ -37,7 +43,7 @@ def test_commands(
     words = shlex.split(command.replace("my_package.module:MyMixer", mine))
     if words[1] == "bench":
         words += ["--dry-run", "--device", "cpu", "--lengths", "64"]
-    elif words[1] == "run":
+    elif words[1] in ("run", "sweep"):
         words += ["--dry-run", "--device", "cpu"]
     elif words[1] in ("check", "compare") or words[1:3] in (["data", "prepare"], ["data", "verify"]):
         words += ["--help"]
@@ -45,6 +51,8 @@ def test_commands(
         (tmp_path / "results").mkdir()
     if "--data-dir" in words:
         words[words.index("--data-dir") + 1] = str(write_small_data(tmp_path / "data"))
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content)
     monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("LRA_BENCH_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from lra_bench.errors import LraBenchError, StorageError
+from lra_bench.errors import CrowdedError, LraBenchError, StorageError
 from lra_bench.job import Job
 from lra_bench.launch.claims import Claim, remove_leftovers
 from lra_bench.launch.controls import level_of, no_score
@@ -30,18 +30,21 @@ def execute(
     work: Work,
     stop: threading.Event | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
+    *,
+    alone: bool = True,
 ) -> Outcome:
     """Runs a cell, unless it is finished or somebody else works on it.
 
     Args:
         stop: set it from another thread to save and end. In a main thread SIGINT and SIGTERM do the same.
         on_event: gets the events of the worker, and of kind `warning`, `damaged` and `storage` our own.
+        alone: whether the cell has the memory for itself. Beside others, out of memory is no result.
     """
     stop = stop or threading.Event()
     wait_s = FIRST_WAIT_S
     while not stop.is_set():
         try:
-            return _attempt(work, stop, on_event)
+            return _attempt(work, stop, on_event, alone)
         except StorageError as error:
             on_event({"event": "storage", "message": str(error), "wait_s": wait_s})
             stop.wait(wait_s)
@@ -52,7 +55,7 @@ def execute(
     return _outcome(work, "stopped")
 
 
-def _attempt(work: Work, stop: threading.Event, on_event: Callable[[Event], None]) -> Outcome:
+def _attempt(work: Work, stop: threading.Event, on_event: Callable[[Event], None], alone: bool) -> Outcome:
     cell, results = work.cell, work.results
     if is_settled(standing(cell, results), work.retry):
         return _outcome(work, "done")
@@ -68,10 +71,12 @@ def _attempt(work: Work, stop: threading.Event, on_event: Callable[[Event], None
             aside = set_aside(cell, results)
             on_event({"event": "damaged", "message": f"{found.reason} Moved to {aside.name}."})
         on_event({"event": "cell", "cell": cell, "finished": False})
-        return _run(work, claim, stop, on_event)
+        return _run(work, claim, stop, on_event, alone)
 
 
-def _run(work: Work, claim: Claim, stop: threading.Event, on_event: Callable[[Event], None]) -> Outcome:
+def _run(
+    work: Work, claim: Claim, stop: threading.Event, on_event: Callable[[Event], None], alone: bool
+) -> Outcome:
     scores = []
     for control in work.controls:
         record = standing(control, work.results).record
@@ -81,7 +86,12 @@ def _run(work: Work, claim: Claim, stop: threading.Event, on_event: Callable[[Ev
         else:
             scores.append(score)
     job = Job(
-        work.cell, work.results, tuple(scores), work.command, memory_limit_bytes=work.memory_limit_bytes
+        work.cell,
+        work.results,
+        tuple(scores),
+        work.command,
+        memory_limit_bytes=work.memory_limit_bytes,
+        alone=alone,
     )
     try:
         run_job(
@@ -95,6 +105,8 @@ def _run(work: Work, claim: Claim, stop: threading.Event, on_event: Callable[[Ev
         return _outcome(work, "elsewhere" if claim.lost.is_set() and not stop.is_set() else "stopped")
     except WorkerDiedError as error:
         return _outcome(work, "lost", str(error))
+    except CrowdedError as error:
+        return _outcome(work, "crowded", str(error))
     except StorageError:
         raise
     except LraBenchError as error:

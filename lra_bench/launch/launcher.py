@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, Self
 from lra_bench.cell import Cell
 from lra_bench.launch.claims import LEASE_S
 
-State = Literal["done", "elsewhere", "failed", "stopped", "lost"]
+State = Literal["done", "elsewhere", "failed", "stopped", "lost", "crowded"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Outcome:
     run_id: str
     state: State
     """`done`: the record is there. `elsewhere`: somebody else holds the claim. `failed`: no record, and the
-    message says why. `stopped`: asked to stop, the checkpoint is kept. `lost`: whoever ran it is gone."""
+    message says why. `stopped`: asked to stop, the checkpoint is kept. `lost`: whoever ran it is gone.
+    `crowded`: out of memory beside others; only for who said that there are others, and now runs it alone."""
     message: str = ""
 
 

@@ -19,7 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from lra_bench.errors import CellFailedError, DataError, LraBenchError, StorageError, UsageError
+from lra_bench.errors import (
+    CellFailedError,
+    CrowdedError,
+    DataError,
+    LraBenchError,
+    StorageError,
+    UsageError,
+)
 from lra_bench.job import Job
 from lra_bench.launch.allocator import allocator_environment
 from lra_bench.launch.watch import STOP_GRACE_S, Watch
@@ -29,7 +36,9 @@ Event = Mapping[str, Any]
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
-_REPORTED = {kind.exit_code: kind for kind in (DataError, UsageError)}
+_REPORTED: dict[str, type[LraBenchError]] = {
+    kind.__name__: kind for kind in (CrowdedError, DataError, StorageError, UsageError)
+}
 _OUT_OF_MEMORY = ("MemoryError", "bad_alloc", "allocate memory", "System unable to allocate")
 """What a process says that dies of a limit on its memory where no Python code could catch it."""
 
@@ -63,6 +72,7 @@ def run_job(
         InterruptedRunError: stopped by SIGINT, SIGTERM or `should_stop`; the checkpoint is kept.
         WorkerDiedError: a signal ended the child. CellFailedError: it crashed. Neither leaves a record.
         DataError, StorageError, UsageError: as the child reported.
+        CrowdedError: the job is not alone, and ran out of memory.
     """
     kills_before = oom_kills()
     with tempfile.TemporaryFile() as log:
@@ -104,6 +114,8 @@ def run_job(
         if watch.timed_out:
             ended = "timeout", f"the cell passed its limit of {time_limit_s:g} s of wall time"
         elif code == -signal.SIGKILL and oom_kills() > kills_before:
+            if not job.alone:
+                raise CrowdedError("the kernel ended the worker for memory while others ran beside it")
             ended = "oom", "the kernel ended the worker for using too much memory"
         elif job.memory_limit_bytes is not None and any(sign in tail for sign in _OUT_OF_MEMORY):
             ended = (
@@ -130,8 +142,7 @@ def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> LraBenchErr
         except json.JSONDecodeError:
             continue  # cut short by its death
         if event["event"] == "failure":
-            kind = StorageError if event["storage"] else _REPORTED.get(event["exit_code"], CellFailedError)
-            failure = kind(event["message"])
+            failure = _REPORTED.get(event["kind"], CellFailedError)(event["message"])
         else:
             on_event(event)
     return failure

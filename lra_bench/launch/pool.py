@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -15,8 +16,46 @@ from lra_bench.launch.local import Event
 from lra_bench.measure.machine import available_cores
 
 
+class _Room:
+    """Where several are together, or one is alone. Who waits to be alone goes before who comes after."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._want_to_be_alone = 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._want_to_be_alone == 0)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._want_to_be_alone += 1
+            self._changed.wait_for(lambda: self._inside == 0)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._want_to_be_alone -= 1
+                self._changed.notify_all()
+
+
 class LocalPool:
     """A `launcher.Launcher` of threads that each wait for a child process.
+
+    A cell that runs out of memory beside others is run again alone, so that what it ends as does not depend
+    on its neighbours.
 
     Args:
         workers: cells at a time. They share the cores unless the work says how many threads it has, and
@@ -28,6 +67,7 @@ class LocalPool:
         self.capacity = workers
         self._on_event = on_event
         self._stop = threading.Event()
+        self._room = _Room()
         self._waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._threads = [
@@ -72,7 +112,14 @@ class LocalPool:
             def on_event(event: Event, run_id: str = run_id) -> None:
                 self._on_event(run_id, event)
 
-            self._ended.put(execute(self._placed(work, number), self._stop, on_event))
+            placed = self._placed(work, number)
+            if self.capacity > 1:
+                with self._room.together():
+                    outcome = execute(placed, self._stop, on_event, alone=False)
+            if self.capacity == 1 or outcome.state == "crowded":
+                with self._room.alone():
+                    outcome = execute(placed, self._stop, on_event)
+            self._ended.put(outcome)
 
     def _placed(self, work: Work, number: int) -> Work:
         """With its share of the machine."""

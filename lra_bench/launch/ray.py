@@ -1,13 +1,16 @@
 """The Ray launcher: one task in a fresh process is one cell.
 
 Ray queues, places and starts; whether a cell is run again is the sweep's to say. A task that waits for
-resources has claimed nothing. A worker or node that is gone is `lost`, and its cell continues elsewhere.
+resources has claimed nothing. A worker or node that is gone is `lost`, and its cell continues elsewhere. A
+cell that runs out of memory beside others is placed again on a node of its own, so that what it ends as does
+not depend on its neighbours.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
@@ -72,6 +75,9 @@ class RayLauncher:
         self._stop_file = stop_file(self._results)
         self._is_ours = False
         self._run_ids: dict[Any, str] = {}
+        self._works: dict[str, Work] = {}
+        self._node: dict[str, float] = {}
+        """What the largest node has."""
         self._looked_at = 0.0
 
     def __enter__(self) -> Self:
@@ -97,14 +103,10 @@ class RayLauncher:
             self._stop_file.unlink(missing_ok=True)
 
     def submit(self, work: Sequence[Work]) -> None:
-        # max_calls: a process per cell. max_retries: a cell that was lost is the sweep's to submit again.
-        remote = self._ray.remote(max_calls=1, max_retries=0)(run_there)
         for one in work:
-            resources = self.options.task_resources(on_cuda=one.cell.device.startswith("cuda"))
             placed = replace(one, threads=one.threads or max(1, int(self.options.cpus)))
-            content = payload(placed, self._stop_file, self._target)
-            task = remote.options(**resources, name=f"lra-bench {one.cell.run_id}").remote(content)
-            self._run_ids[task] = one.cell.run_id
+            self._works[one.cell.run_id] = placed
+            self._start(placed, alone=self.capacity == 1)
 
     def poll(self, timeout_s: float) -> list[Outcome]:
         self._look_at_cluster()
@@ -114,7 +116,16 @@ class RayLauncher:
         tasks = list(self._run_ids)
         self._ray.wait(tasks, num_returns=1, timeout=timeout_s)
         ready, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=0)
-        return [self._outcome(task, self._run_ids.pop(task)) for task in ready]
+        outcomes = []
+        for task in ready:
+            outcome = self._outcome(task, self._run_ids.pop(task))
+            work = self._works.pop(outcome.run_id)
+            if outcome.state == "crowded" and not self._stop_file.exists():
+                self._works[outcome.run_id] = work
+                self._start(work, alone=True)
+            else:
+                outcomes.append(outcome)
+        return outcomes
 
     def stop(self) -> None:
         self._stop_file.touch()
@@ -137,6 +148,17 @@ class RayLauncher:
         except self._ray.exceptions.RayTaskError as error:
             raise UsageError(f"--device {name}: {last_line(error)}") from None
         return device, slug
+
+    def _start(self, work: Work, *, alone: bool) -> None:
+        resources = self.options.task_resources(on_cuda=work.cell.device.startswith("cuda"))
+        if alone and self.capacity > 1:
+            resources["num_cpus"] = self._node.get("CPU", resources["num_cpus"])
+            resources["num_gpus"] = math.ceil(resources["num_gpus"])
+        # max_calls: a process per cell. max_retries: a cell that was lost is the sweep's to submit again.
+        remote = self._ray.remote(max_calls=1, max_retries=0, **resources)(run_there)
+        content = payload(work, self._stop_file, self._target, alone=alone)
+        task = remote.options(name=f"lra-bench {work.cell.run_id}").remote(content)
+        self._run_ids[task] = work.cell.run_id
 
     def _connect(self) -> None:
         if self._ray.is_initialized():
@@ -174,6 +196,7 @@ class RayLauncher:
             return
         self._looked_at = time.monotonic()
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        self._node = max(nodes, key=lambda node: node.get("CPU", 0), default={})
         places = sum(self.options.places(node, on_cuda=self._on_cuda) for node in nodes)
         if not self.capacity and not places:
             asked = self.options.task_resources(on_cuda=self._on_cuda)

@@ -32,10 +32,11 @@ _STARTED = "lra-bench: start of"
 Payload = dict[str, Any]
 
 
-def payload(work: Work, stop_file: Path, target: str = EXECUTE) -> Payload:
+def payload(work: Work, stop_file: Path, target: str = EXECUTE, *, alone: bool = True) -> Payload:
     """What travels: the work with whole paths, and this process's own settings.
 
-    target: `package.module:function` that is called with the work and an event to stop it.
+    target: `package.module:function` that is called as `execute` is.
+    alone: whether no other cell is in the memory that this one will have.
     """
     device = work.cell.device.partition(":")[0]  # which of several is the cluster's to say
     work = replace(work, results=work.results.resolve(), cell=replace(work.cell, device=device))
@@ -44,6 +45,7 @@ def payload(work: Work, stop_file: Path, target: str = EXECUTE) -> Payload:
         "stop_file": str(stop_file.resolve()),
         "environment": {name: value for name, value in os.environ.items() if name.startswith("LRA_BENCH_")},
         "target": target,
+        "alone": alone,
     }
 
 
@@ -92,7 +94,7 @@ class RemoteCell:
         print(f"{_STARTED} {run_id} on {socket.gethostname()}", file=sys.stderr, flush=True)
         ended: list[Outcome] = []
         self._thread = threading.Thread(
-            target=lambda: ended.append(_execute(content["target"], work, self._stop)),
+            target=lambda: ended.append(_execute(content, work, self._stop)),
             name=run_id,
             daemon=True,
         )
@@ -127,10 +129,11 @@ class RemoteCell:
         return DelayedSubmission(RemoteCell(), content)
 
 
-def _execute(target: str, work: Work, stop: threading.Event) -> Outcome:
+def _execute(content: Payload, work: Work, stop: threading.Event) -> Outcome:
     try:
-        module, _, function = target.partition(":")
-        outcome: Outcome = getattr(importlib.import_module(module), function)(work, stop, _log)
+        module, _, name = content["target"].partition(":")
+        function = getattr(importlib.import_module(module), name)
+        outcome: Outcome = function(work, stop, _log, alone=content["alone"])
         return outcome
     except Exception as error:  # Whatever it is, it has to get home as an outcome.
         return Outcome(work.cell.run_id, "failed", f"{type(error).__name__}: {error}")

@@ -43,7 +43,9 @@ def _by_cell(records: Sequence[RunRecord]) -> dict[Key, list[RunRecord]]:
     cells: dict[Key, list[RunRecord]] = {}
     for record in sorted(records, key=lambda one: (one.task.name, one.model.name, one.run_id)):
         overrides = ", ".join(f"{name}={value}" for name, value in sorted(record.protocol.overrides.items()))
-        protocol = " ".join(filter(None, (record.protocol.name, overrides)))
+        trials = record.protocol.tuning_trials
+        tuned = f"tuned {trials}" if trials else ""
+        protocol = " ".join(filter(None, (record.protocol.name, overrides, tuned)))
         cells.setdefault((record.model.label, record.task.name, protocol, record.device), []).append(record)
     return cells
 

@@ -15,7 +15,7 @@ from lra_bench.report.bench_tables import break_even_table, growth_table
 from lra_bench.report.bench_text import plain
 from lra_bench.report.further import commands_table, families_table, missing_table
 from lra_bench.report.ladders import climbs, ladder_table
-from lra_bench.report.numbers import binary_bytes, duration, percent, si
+from lra_bench.report.numbers import binary_bytes, duration, percent, si, tuning_label
 from lra_bench.report.pareto import pareto_front, trades
 from lra_bench.report.published_tables import (
     HEADING,
@@ -58,6 +58,7 @@ DATA_SECTIONS = {"task", "data", "evaluation"}
 
 
 PARETO = "Pareto"
+TRIALS = "trials"
 
 
 class Group(NamedTuple):
@@ -70,6 +71,14 @@ class Group(NamedTuple):
     other_changes: str
     precision: str
     compiled: bool
+    tuning_trials: int = 0
+    """Settings tried for each model: what was tuned never stands beside what was not."""
+
+    @property
+    def changes(self) -> str:
+        """What differs from the protocol as it is."""
+        tuned = tuning_label(self.tuning_trials)
+        return ", ".join(filter(None, [self.data_changes, self.other_changes, tuned]))
 
 
 @dataclass(frozen=True)
@@ -182,7 +191,7 @@ class Leaderboard:
                 "device": board.group.device,
                 "protocol": board.group.protocol,
                 "protocol_sha256": board.group.sha256,
-                "changes": ", ".join(filter(None, [board.group.data_changes, board.group.other_changes])),
+                "changes": board.group.changes,
                 "precision": board.group.precision,
                 "compiled": board.group.compiled,
                 "model": row.label,
@@ -262,6 +271,7 @@ def _group(record: RunRecord) -> Group:
         ", ".join(f"{key}={value}" for key, value in changes if key.partition(".")[0] not in DATA_SECTIONS),
         record.precision,
         record.compiled,
+        record.protocol.tuning_trials,
     )
 
 
@@ -299,6 +309,8 @@ def _board(
             for name in columns.values()
         ]
         cells = [label, first.model.family, _ratio(runs), *(score.text for score in scores)]
+        if group.tuning_trials:
+            cells.append(str(first.protocol.tuning_trials) if first.protocol.tuning_trials else NOT_RUN)
         if ranks:
             cells += [average_over_tasks(runs, number) for number in AVERAGES] + [coverage(runs)]
         if speed is not None:
@@ -312,7 +324,13 @@ def _board(
     overrides = ", ".join(filter(None, [group.data_changes, group.other_changes]))
     if overrides:
         title += f", changed: {overrides}"
-    further = []
+    if group.tuning_trials:
+        title += f", {tuning_label(group.tuning_trials)}"
+        notes.append(
+            f"Learning rate and weight decay are the best of {group.tuning_trials} trials on validation, "
+            "the same list for every model. Controls are not tuned."
+        )
+    further = [TRIALS] if group.tuning_trials else []
     if ranks:
         further += [*(f"average of {number}" for number in AVERAGES), "tasks"]
         notes.append("An average is blank unless every one of its tasks has a score.")

@@ -48,6 +48,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def tuning_label(trials: int) -> str:
+    """8 -> 'tuned (8 trials)'; empty where nothing was tried."""
+    return f"tuned ({trials} trial{'s' if trials > 1 else ''})" if trials else ""
+
+
 def roughly(seconds: float) -> str:
     """An estimate, not a measurement: 43.7 -> 'about 45 s', 4000 -> 'about 1 h 5 min'"""
     step = 1 if seconds < 20 else 5 if seconds < 120 else 60 if seconds < 3600 else 300

@@ -16,8 +16,14 @@ def command_of(record: RunRecord) -> str:
 
     Every argument is quoted for a POSIX shell, so that a name with signs of its own stays a name.
     """
-    words = ["lra-bench", "run", "--model", record.model.name, "--task", record.task.name]
-    words += ["--protocol", record.protocol.name, "--seed", str(record.seed)]
+    trials = record.protocol.tuning_trials
+    if trials:  # The rates are what the sweep chooses, again the same.
+        words = ["lra-bench", "sweep", "--models", record.model.name, "--tasks", record.task.name]
+        words += ["--tune", str(trials), "--protocol", record.protocol.name]
+        words += ["--seeds", f"{record.seed}-{record.seed}"]
+    else:
+        words = ["lra-bench", "run", "--model", record.model.name, "--task", record.task.name]
+        words += ["--protocol", record.protocol.name, "--seed", str(record.seed)]
     words += ["--device", record.device.partition("-")[0]]
     if record.precision != "fp32":
         words += ["--precision", record.precision]

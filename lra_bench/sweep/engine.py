@@ -212,7 +212,10 @@ class Sweep:
         for outcome in outcomes:
             for entry in self.entries:
                 if entry.state == "running" and entry.cell.run_id == outcome.run_id:
-                    self._absorb(entry, outcome)
+                    try:
+                        self._absorb(entry, outcome)
+                    except StorageError:  # its record can't be read now; `_submit` looks again
+                        self._set(entry, "waiting")
 
     def _absorb(self, entry: Entry, outcome: Outcome) -> None:
         if outcome.state == "done":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -102,7 +101,7 @@ def test_a_sweep_through_kills_ends_as_if_nothing_had_happened(
     assert [path.name for path in left] == [f"{finished[0].name}.damaged-1"], "no claim, no temporary file"
 
 
-def test_an_interrupted_sweep_says_so_and_a_failed_cell_too(
+def test_an_interrupted_sweep_keeps_what_there_is_and_says_what_failed(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     results = tmp_path / "results"
@@ -122,14 +121,7 @@ def test_an_interrupted_sweep_says_so_and_a_failed_cell_too(
     assert "1 still to run; the same command continues" in err
     assert "a fault in somebody's model" in err
     assert list(results.rglob("checkpoint.pt"))
-
-    second = start([str(file)], environment)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 1
-    assert "1 ok (0 were there before), 1 not ok" in err
-    assert "--retry failed" in err
     assert out == ""
-    assert len(re.findall("^start", err, re.MULTILINE)) == 1, "the error is not run again"
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

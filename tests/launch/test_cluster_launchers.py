@@ -73,6 +73,19 @@ def test_contract(tmp_path: Path, make: Make) -> None:
     assert not list(tmp_path.glob(".sweep-*.stop"))
 
 
+@pytest.mark.slow
+def test_a_cell_too_large_beside_others_is_run_again_alone_on_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    large, other = work(tmp_path, 0, "large"), work(tmp_path, 1, "wait 1")
+    with ray_local(tmp_path) as launcher:
+        launcher.submit([large, other])
+        ended = gather(launcher, 2)
+    assert {outcome.state for outcome in ended.values()} == {"done"}
+    assert most_at_once(tmp_path) == 1, "its spans are those of the last time"
+
+
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from harness import toy_cell, work
 
-from lra_bench.errors import DataError, StorageError
+from lra_bench.errors import CrowdedError, DataError, StorageError
 from lra_bench.job import Job
 from lra_bench.launch import execute as module
 from lra_bench.launch.claims import Claim, is_held
 from lra_bench.launch.execute import execute
-from lra_bench.launch.launcher import Work
+from lra_bench.launch.launcher import Outcome, Work
 from lra_bench.launch.local import InterruptedRunError, WorkerDiedError
 from lra_bench.launch.pool import LocalPool
 from lra_bench.records import RunRecord, read_record, write_record
@@ -178,6 +178,38 @@ def test_a_full_disk_is_waited_for(piece: Work, base: RunRecord, monkeypatch: py
     assert execute(piece, stop).state == "stopped"
 
 
+def test_what_is_too_large_beside_others_is_run_alone(
+    tmp_path: Path, base: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [Work(replace(toy_cell(), seed=seed), tmp_path) for seed in range(6)]
+    inside: set[int] = set()
+    alone: list[int] = []
+
+    def answer(job: Job) -> None:
+        seed = job.cell.seed
+        inside.add(seed)
+        time.sleep(0.05)
+        try:
+            if seed in (1, 2) and not job.alone:
+                raise CrowdedError("out of memory")
+            if job.alone:
+                assert inside == {seed}
+                alone.append(seed)
+            changes = {"run_id": job.cell.run_id}
+            write_record(job.cell.record_path(tmp_path), base.model_copy(update=changes))
+        finally:
+            inside.remove(seed)
+
+    play(monkeypatch, answer)
+    outcomes = []
+    with LocalPool(workers=3) as pool:
+        pool.submit(pieces)
+        while len(outcomes) < len(pieces):
+            outcomes += pool.poll(10)
+    assert {outcome.state for outcome in outcomes} == {"done"}
+    assert sorted(alone) == [1, 2]
+
+
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
@@ -185,24 +217,21 @@ def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("environment")
-def test_limits_are_records_and_a_kill_is_none(tmp_path: Path) -> None:
-    """Real workers, two at a time: one dies, one is too slow, one too large, one is like a run by hand."""
+def test_limits_are_records(tmp_path: Path) -> None:
+    """Real workers: one is too slow, one too large, one is like a run by hand."""
     slow, large, plain = (toy_cell("toy:Slow"), toy_cell("toy:Large"), toy_cell())
     pieces = [
-        Work(toy_cell("toy:SilentlyKilled"), tmp_path),
         Work(slow, tmp_path, time_limit_s=3),
         Work(large, tmp_path, memory_limit_bytes=2 * 2**30),
         Work(plain, tmp_path, threads=1),
     ]
-    with LocalPool(workers=2) as pool:
+    with LocalPool() as pool:
         pool.submit(pieces)
-        outcomes = {}
+        outcomes: list[Outcome] = []
         while len(outcomes) < len(pieces):
-            outcomes |= {outcome.run_id: outcome for outcome in pool.poll(60)}
-    states = [outcomes[piece.cell.run_id].state for piece in pieces]
-    assert states == ["lost", "done", "done", "done"]
-    assert "SIGKILL" in outcomes[pieces[0].cell.run_id].message
-    records = [read_record(piece.cell.record_path(tmp_path)) for piece in pieces[1:]]
+            outcomes += pool.poll(60)
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "done"]
+    records = [read_record(piece.cell.record_path(tmp_path)) for piece in pieces]
     assert [record.status for record in records] == ["timeout", "oom", "ok"]
     assert "3 s" in (records[0].reason or "")
     assert records[2].environment["threads"] == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from harness import toy_cell
 
-from lra_bench.errors import CellFailedError
+from lra_bench.errors import CellFailedError, CrowdedError
 from lra_bench.job import Job
 from lra_bench.launch import local
 
@@ -31,6 +32,14 @@ def test_a_kill_for_memory_is_an_oom_record(job: Job, monkeypatch: pytest.Monkey
     assert "the kernel ended the worker" in (record.reason or "")
     assert record.accuracy is None
     assert job.finished() == record
+
+
+def test_beside_others_a_kill_for_memory_says_nothing(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = itertools.chain([0], itertools.repeat(1))
+    monkeypatch.setattr(local, "oom_kills", lambda: next(counter))
+    with pytest.raises(CrowdedError):
+        local.run_job(replace(job, alone=False))
+    assert job.finished() is None
 
 
 def test_any_other_kill_is_none(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ DEFINITIONS = {
     "peak memory": "Peak bytes of a step relative to transformer, of one measuring session.",
     "FLOPs": "Of a step, relative to transformer; a multiply-add counts as two.",
     "Pareto": "Tasks on which no other model has both a faster step and a better mean score.",
+    "trials": "Learning rates and weight decays that were tried for it, and chosen from on validation.",
     "tasks": "Tasks of the largest average that have a score.",
 }
 TASK_DEFINITION = "Test accuracy in per cent, mean over seeds, of the best-validation weights."
