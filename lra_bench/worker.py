@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
+from lra_bench.cell import Cell
 from lra_bench.errors import CrowdedError, DataError, LraBenchError, StorageError, UsageError
 from lra_bench.files import TEMPORARY_SUFFIX, is_no_room, unwritable
 from lra_bench.job import Job
 from lra_bench.locks import held
+from lra_bench.measure.environment import device_slug
 from lra_bench.measure.machine import available_cores
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
@@ -40,6 +42,16 @@ def locked(folder: Path, emit: Callable[[Mapping[str, Any]], None]) -> Iterator[
         for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):  # of a run that was killed while writing
             leftover.unlink(missing_ok=True)
         yield
+
+
+def _check_device(cell: Cell) -> None:
+    """A record lies under its cell's kind of device; on a cluster, this machine may be of another."""
+    here = device_slug(cell.device)
+    if here != cell.device_slug:
+        raise UsageError(
+            f"This machine is {here}, and the cell is for {cell.device_slug}. Keep a sweep to machines of "
+            "one kind: with `constraint` or `partition` on SLURM, with `resources` on Ray."
+        )
 
 
 def main() -> int:
@@ -67,6 +79,7 @@ def main() -> int:
     try:
         job = Job.from_json(json.load(sys.stdin))
         device = torch.device(job.cell.device)
+        _check_device(job.cell)
         limit_memory(device, job.memory_limit_bytes)
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(available_cores())

@@ -35,7 +35,8 @@ from lra_bench.records import RunRecord, Status, read_record
 
 Event = Mapping[str, Any]
 
-_CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 _REPORTED: dict[str, type[LraBenchError]] = {
     kind.__name__: kind for kind in (CrowdedError, DataError, StorageError, UsageError)
 }
@@ -198,10 +199,19 @@ def _death(code: int, tail: str) -> CellFailedError:
 def oom_kills() -> int:
     """How often the kernel has ended a process of this control group for memory; 0 where it doesn't say."""
     try:
-        for line in _CGROUP_EVENTS.read_text().splitlines():
+        for line in (own_cgroup() / "memory.events").read_text().splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)
     except (OSError, ValueError):
         pass
     return 0
+
+
+def own_cgroup() -> Path:
+    """The folder of this process's control group (version 2): batch systems make one for every job."""
+    for line in _OWN_CGROUP.read_text().splitlines():
+        if line.startswith("0::/"):
+            own = _CGROUPS / line.removeprefix("0::/")
+            return own if (own / "memory.events").exists() else _CGROUPS
+    return _CGROUPS

@@ -49,9 +49,15 @@ def test_any_other_kill_is_none(job: Job, monkeypatch: pytest.MonkeyPatch) -> No
     assert job.finished() is None
 
 
-def test_the_kernels_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events = tmp_path / "memory.events"
-    monkeypatch.setattr(local, "_CGROUP_EVENTS", events)
+@pytest.mark.parametrize("own", ["", "job_7/step_0"])
+def test_the_kernels_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    """Of this process's own group: SLURM and systemd make them."""
+    groups = tmp_path / "groups"
+    events = groups / own / "memory.events"
+    events.parent.mkdir(parents=True)
+    (tmp_path / "self").write_text(f"1:name=x:/\n0::/{own}\n")
+    monkeypatch.setattr(local, "_CGROUPS", groups)
+    monkeypatch.setattr(local, "_OWN_CGROUP", tmp_path / "self")
     assert local.oom_kills() == 0, "no such file"
     events.write_text("low 0\nhigh 3\nmax 5\noom 2\noom_kill 4\n")
     assert local.oom_kills() == 4
