@@ -78,8 +78,8 @@ def pair_ratio(one: Side, other: Side, *, reverse: bool = False) -> float:
         }
 
         def turn(name: str) -> float:
-            answer = _ask(name, processes[name], {"do": "turn", "steps": steps[name]})
-            return statistics.median(answer["seconds"])
+            seconds: list[float] = _ask(name, processes[name], {"do": "turn", "steps": steps[name]})["seconds"]
+            return statistics.median(seconds)
 
         ratios: list[float] = []
         names = list(processes)
