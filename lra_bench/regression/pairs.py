@@ -78,7 +78,8 @@ def pair_ratio(one: Side, other: Side, *, reverse: bool = False) -> float:
         }
 
         def turn(name: str) -> float:
-            seconds: list[float] = _ask(name, processes[name], {"do": "turn", "steps": steps[name]})["seconds"]
+            answer = _ask(name, processes[name], {"do": "turn", "steps": steps[name]})
+            seconds: list[float] = answer["seconds"]
             return statistics.median(seconds)
 
         ratios: list[float] = []
