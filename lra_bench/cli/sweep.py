@@ -53,6 +53,10 @@ def sweep(
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16 (autocast).")] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the models.")] = False,
     launcher: Annotated[str | None, typer.Option(help="local, slurm or ray.")] = None,
+    launcher_settings: Annotated[
+        list[str] | None,
+        typer.Option("--launcher-set", help="KEY=VALUE of slurm or ray: partition=gpu. Repeatable."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of each cell; cores / workers.")] = None,
     shard: Annotated[str | None, typer.Option(help="i/n: the i-th of n parts of the cells.")] = None,
@@ -68,7 +72,7 @@ def sweep(
     """Fill a table: models x options x tasks x seeds. The same command continues, and repeats nothing."""
     from lra_bench.report.terminal import console
     from lra_bench.sweep.cells import resolve_items
-    from lra_bench.sweep.plan import load_plan, parse_axes
+    from lra_bench.sweep.plan import load_plan, parse_axes, with_launcher_settings
 
     given = {
         "models": models,
@@ -94,6 +98,7 @@ def sweep(
         "results": results,
     }
     plan = load_plan(file, {key: value for key, value in given.items() if value is not None})
+    plan = with_launcher_settings(plan, launcher_settings or ())
     use_data_dir(plan.data_dir)
     if dry_run:
         rows = _planned(resolve_items(plan), plan)

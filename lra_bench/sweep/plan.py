@@ -162,3 +162,25 @@ def parse_axes(assignments: Iterable[str]) -> dict[str, list[Any]]:
         except yaml.YAMLError:
             raise UsageError(f"--set {assignment!r}: the value is not valid YAML.") from None
     return axes
+
+
+def with_launcher_settings(plan: SweepPlan, assignments: Iterable[str]) -> SweepPlan:
+    """["partition=gpu"] laid over the section of the plan's launcher; values are read as YAML.
+
+    Raises:
+        UsageError: not of the form KEY=VALUE, or the launcher has no section.
+    """
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if plan.launcher == "local":
+            raise UsageError(f"--launcher-set {assignment!r} is for --launcher slurm or ray.")
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--launcher-set {assignment!r}: the value is not valid YAML.") from None
+        if not (key and equals):
+            raise UsageError(f"--launcher-set {assignment!r}: expected KEY=VALUE, for example partition=gpu.")
+    if not changes:
+        return plan
+    return plan.model_copy(update={plan.launcher: {**getattr(plan, plan.launcher), **changes}})

@@ -10,8 +10,10 @@ import yaml
 from harness import write_protocol
 
 from lra_bench.errors import UsageError
+from lra_bench.launch.ray_options import RayOptions
+from lra_bench.launch.slurm_options import SlurmOptions
 from lra_bench.sweep.cells import Item, resolve_items
-from lra_bench.sweep.plan import SweepPlan, load_plan, parse_axes
+from lra_bench.sweep.plan import SweepPlan, load_plan, parse_axes, with_launcher_settings
 
 MODELS = "toy:Mean,toy:Plain"
 
@@ -181,3 +183,27 @@ def test_ladders_and_globs() -> None:
 def test_cells_of_other_machines_have_their_device(protocol: str) -> None:
     items = resolve_items(plan(protocol), there=("cuda", "nvidia-thing-1x80g"))
     assert {(item.cell.device, item.cell.device_slug) for item in items} == {("cuda", "nvidia-thing-1x80g")}
+
+
+def test_the_launchers_settings(protocol: str) -> None:
+    given = {"launcher": "slurm", "slurm": {"partition": "cpu", "time_min": 10}}
+    on_slurm = plan(protocol, **given)
+    changed = with_launcher_settings(on_slurm, ["partition=gpu", "additional={reservation: mine}"])
+    assert changed.slurm == {"partition": "gpu", "time_min": 10, "additional": {"reservation": "mine"}}
+    for wrong, message in (("partition", "KEY=VALUE"), ("a=[", "YAML")):
+        with pytest.raises(UsageError, match=message):
+            with_launcher_settings(on_slurm, [wrong])
+    with pytest.raises(UsageError, match="slurm or ray"):
+        with_launcher_settings(plan(protocol), ["partition=gpu"])
+
+
+@pytest.mark.parametrize("name", ["slurm", "ray"])
+def test_the_examples_of_the_documentation(name: str, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "CLUSTERS.md").read_text("utf-8")
+    example = text.partition(f"<!-- file: {name}.yaml -->\n```yaml\n")[2].partition("```")[0]
+    file = tmp_path / "sweep.yaml"
+    file.write_text(example)
+    loaded = load_plan(file, {})
+    assert loaded.launcher == name
+    options = {"slurm": SlurmOptions, "ray": RayOptions}[name].parse(getattr(loaded, name))
+    assert options.model_fields_set == getattr(loaded, name).keys()
