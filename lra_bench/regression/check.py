@@ -169,7 +169,8 @@ def _telling(model: str, say: Callable[[str], None]) -> Callable[[int, float, fl
 def time_finding(found: TimeVerdict, rules: Rules, *, stored: bool = False) -> Finding:
     """A time verdict as one line among the others; before is 1. stored: against a file's calibrated time."""
     shown = "" if found.low is None else f"{found.low:.3f} to {found.high:.3f}, "
-    note = f"{shown}{found.pairs} pairs in {found.seconds:.0f} s"
+    pairs = "1 pair" if found.pairs == 1 else f"{found.pairs} pairs"
+    note = f"{shown}{pairs} in {found.seconds:.0f} s"
     if found.answer == "same":
         note += f"; same within {rules.time.stored_within if stored else rules.time.within:.0%}"
     if stored:

@@ -223,5 +223,5 @@ def _until_clear(
         high,
         len(logs),
         time.monotonic() - started,
-        "" if bounds else f"only {len(logs)} pairs within {rules.budget_s:g} s; raise the budget",
+        "" if bounds else f"too few to tell within {rules.budget_s:g} s; raise the budget",
     )
