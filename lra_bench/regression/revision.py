@@ -50,7 +50,7 @@ def install_revision(commit: str, repository: Path, cache: Path) -> Path:
     """The folder to import the project from as it was at a commit; built once, kept in `cache`.
 
     The project is the one in `repository`, which may be a folder within a larger one. It alone is installed,
-    by pip as its own build says: what it depends on is what is installed already, the same for both revisions.
+    by pip as its own build says: what it depends on is what is installed already, the same for both.
 
     Raises:
         UsageError: the build failed; the message has its last lines.
