@@ -8,30 +8,38 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import work as run_here
+from killing import lasting
 from standins import TARGET, TESTS, most_at_once, work
 
 from lra_bench.errors import UsageError
 from lra_bench.launch.launcher import Launcher, Outcome
+from lra_bench.launch.remote import EXECUTE
+from lra_bench.records import load_records
 
 PATIENCE_S = 240.0
 """Every process imports torch first, which takes a while where others work too."""
 
-Make = Callable[[Path], Launcher]
+Make = Callable[..., Launcher]
 
 
-def submitit_local(results: Path) -> Launcher:
+def submitit_local(results: Path, target: str = TARGET, executor: str = "local") -> Launcher:
     pytest.importorskip("submitit", reason="no submitit")
     from lra_bench.launch.slurm import SlurmLauncher
     from lra_bench.launch.slurm_options import SlurmOptions
 
-    return SlurmLauncher(results, SlurmOptions(executor="local"), workers=2, target=TARGET)
+    return SlurmLauncher(results, SlurmOptions.parse({"executor": executor}), workers=2, target=target)
 
 
-def ray_local(results: Path) -> Launcher:
+def submitit_debug(results: Path, target: str = TARGET) -> Launcher:
+    return submitit_local(results, target, "debug")
+
+
+def ray_local(results: Path, target: str = TARGET) -> Launcher:
     pytest.importorskip("ray", reason="no Ray")
     from lra_bench.launch.ray import RayLauncher
 
-    return RayLauncher(results, workers=2, target=TARGET)
+    return RayLauncher(results, workers=2, target=target)
 
 
 @pytest.fixture(params=[submitit_local, pytest.param(ray_local, marks=pytest.mark.slow)])
@@ -71,6 +79,39 @@ def test_contract(tmp_path: Path, make: Make) -> None:
         assert launcher.poll(0.0) == [], "nothing is told twice"
     assert most_at_once(tmp_path) <= 2
     assert not list(tmp_path.glob(".sweep-*.stop"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        submitit_debug,
+        pytest.param(submitit_local, marks=pytest.mark.slow),
+        pytest.param(ray_local, marks=pytest.mark.slow),
+    ],
+)
+def test_a_real_cell_has_the_record_that_it_has_here(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[..., Launcher],
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
+    results = tmp_path / "results"
+    results.mkdir()
+    piece = work(results, 0, "lra-bench sweep", threads=1)
+    with make(results, EXECUTE) as launcher:
+        device = launcher.device_there("cpu")  # type: ignore[attr-defined]
+        assert device == (piece.cell.device, piece.cell.device_slug)
+        launcher.submit([piece])
+        ended = gather(launcher, 1)
+        assert ended[piece.cell.run_id].state == "done", ended
+        launcher.submit([piece])
+        assert gather(launcher, 1)[piece.cell.run_id].state == "done", "it is not run twice"
+    (record,) = load_records(results)
+    assert lasting(record) == lasting(run_here(piece.cell, tmp_path / "here"))
+    assert not list(results.rglob("*.claim"))
+    assert not (results / ".slurm").exists()
 
 
 @pytest.mark.slow
