@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,10 +46,11 @@ def evaluate(
     device: torch.device,
     precision: str,
     limit: int | None = None,
+    pause: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Every example once, in order, none dropped (or the first `limit` and the rest of their batch).
 
-    The loss is the mean over everything that has a label.
+    The loss is the mean over everything that has a label. `pause` is called after every batch.
     """
     model.eval()
     predictions, labels = [], []
@@ -62,6 +64,7 @@ def evaluate(
         predictions.append(logits.argmax(dim=-1)[asked].to(torch.uint8).cpu().numpy())
         labels.append(batch.labels[asked].to(torch.uint8).cpu().numpy())
         seen += len(batch)
+        pause()
         if limit is not None and seen >= limit:
             break
     model.train()

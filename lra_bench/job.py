@@ -21,6 +21,9 @@ class Job:
     command: str = ""
     killed_for_memory: bool = False
     """The kernel ended the last attempt: all that is left to do is the record that says so."""
+    threads: int | None = None
+    """Of training, as chosen by whoever runs several cells at once; all cores by default. A timed step has
+    all of them in any case (see `threads`)."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -29,6 +32,7 @@ class Job:
             "controls": [control.model_dump() for control in self.controls],
             "command": self.command,
             "killed_for_memory": self.killed_for_memory,
+            "threads": self.threads,
         }
 
     @classmethod
@@ -39,6 +43,7 @@ class Job:
             tuple(ControlLevel(**control) for control in content["controls"]),
             content["command"],
             content["killed_for_memory"],
+            content["threads"],
         )
 
     def finished(self) -> RunRecord | None:

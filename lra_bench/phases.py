@@ -25,6 +25,7 @@ from lra_bench.cell import Cell
 from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
+from lra_bench.device_turns import DeviceTurns
 from lra_bench.errors import DataError
 from lra_bench.estimator import build_estimator
 from lra_bench.evaluation import Evaluation, evaluate
@@ -47,6 +48,7 @@ from lra_bench.records import (
     write_record,
 )
 from lra_bench.step_metrics import StepMetrics
+from lra_bench.threads import timing_threads
 from lra_bench.train import (
     CHECKPOINT_EVERY_S,
     DivergedError,
@@ -76,6 +78,7 @@ class CellRun:
         self.emit = emit
         self.should_stop = should_stop
         self.device = torch.device(self.cell.device)
+        self.turns = DeviceTurns(self.device, emit, should_stop)
         self.folder = self.cell.partial_folder(job.results)
         self.task: Task = self.cell.build_task()
         self.spec = self.task.spec
@@ -98,7 +101,8 @@ class CellRun:
             self._measure()
             if "accuracy" in self.cell.metrics:
                 estimator = self.cell.model_entry.kind == "estimator"
-                status, reason = self._fit() if estimator else self._train()
+                with self.turns.together():
+                    status, reason = self._fit() if estimator else self._train()
         except (StoppedError, DataError):
             raise
         except Exception as error:
@@ -145,7 +149,9 @@ class CellRun:
             def progress(done: int, total: int, split: Split = split) -> None:
                 self.emit({"event": "prepare", "split": split, "done": done, "total": total})
 
-            self.splits[split] = prepare(self.task, split, count, progress=progress)
+            self.splits[split] = prepare(
+                self.task, split, count, progress=progress, turn=self.turns.preparing
+            )
             self.sources[split] = BatchSource(
                 self.splits[split],
                 self.spec,
@@ -174,11 +180,21 @@ class CellRun:
             precision=self.cell.precision,
             compiled=self.cell.compiled,
         )
-        phases = {"flops": metrics.flops, "memory": metrics.memory, "time": metrics.time}
-        for name, phase in phases.items():
+
+        def timed() -> dict[str, Any]:
+            with timing_threads(self.job.threads) as self.found["timing_threads"]:
+                return metrics.time()
+
+        phases = {
+            "flops": (self.turns.together, metrics.flops),
+            "memory": (self.turns.together, metrics.memory),
+            "time": (self.turns.alone, timed),
+        }
+        for name, (turn, phase) in phases.items():
             if name in self.cell.metrics and name not in self.found:
-                self.emit({"event": "phase", "phase": name})
-                self.found[name] = phase()
+                with turn():
+                    self.emit({"event": "phase", "phase": name})
+                    self.found[name] = phase()
                 write_atomically(path, json.dumps(self.found))
                 if self.should_stop():
                     raise StoppedError("Stopped while measuring; what was measured is kept.")
@@ -212,6 +228,7 @@ class CellRun:
             checkpoint_every_s=float(os.environ.get(CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S)),
             on_step=on_step,
             should_stop=self.should_stop,
+            pause=self.turns.pause,
         )
         status: Status = "ok"
         reason = None
@@ -253,6 +270,7 @@ class CellRun:
             batch_size=self.cell.settings.evaluation.batch_size,
             device=self.device,
             precision=self.cell.precision,
+            pause=self.turns.pause,
         )
 
     def _score(self, trainer: Trainer) -> Accuracy:
@@ -292,7 +310,7 @@ class CellRun:
             self.cell.model_entry, self.cell.model_options, self.spec, seed=self.cell.seed
         )
         self.emit({"event": "phase", "phase": "train", "steps": FIT_STEP})
-        fit = Fit(estimator, self.splits, self.cell.settings, self.emit, self.should_stop)
+        fit = Fit(estimator, self.splits, self.cell.settings, self.emit, self.should_stop, self.turns.pause)
         try:
             fit.run()
         except TimeLimitError as error:
@@ -333,13 +351,17 @@ class CellRun:
             step_time=_part(StepTimePart, self.found.get("time")),
             peak_memory=_part(PeakMemoryPart, self.found.get("memory")),
             flops=_part(FlopsPart, self.found.get("flops")),
-            environment=describe_environment(self.device),
+            environment=self._environment(),
             provenance={
                 **describe_provenance(self.job.command),
                 "started": self.started,
                 "finished": _now(),
             },
         )
+
+    def _environment(self) -> dict[str, Any]:
+        """The machine's, with the threads of the timed step beside those of training."""
+        return {**describe_environment(self.device), "timing_threads": self.found.get("timing_threads")}
 
 
 def _now() -> str:

@@ -71,6 +71,8 @@ class Trainer:
         checkpoint_every_s: seconds between checkpoints.
         on_step: called after every step with (step, loss or None, progress).
         should_stop: asked after every step; True writes a checkpoint and raises StoppedError.
+        pause: called between steps and batches; may wait for others to measure and returns the seconds that
+            took. They are no part of the training time.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Trainer:
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         on_step: Callable[[int, float | None, Progress], None] = lambda *_: None,
         should_stop: Callable[[], bool] = lambda: False,
+        pause: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.model = model
         self.settings = settings
@@ -100,6 +103,7 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.on_step = on_step
         self.should_stop = should_stop
+        self.pause = pause
         self.progress = Progress()
         self.optimizer = build_optimizer(model, settings.optimizer, device)
         self.best_weights: dict[str, Tensor] = {}
@@ -107,6 +111,7 @@ class Trainer:
         self.forward_model: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
         self._run_started = 0.0
         self._elapsed_before = 0.0
+        self._paused_s = 0.0
         self._saved_at = 0.0
 
     def run(self) -> Progress:
@@ -120,7 +125,7 @@ class Trainer:
         self._load()
         budget = self.settings.budget
         self._run_started = self._saved_at = time.monotonic()
-        self._elapsed_before = self.progress.elapsed_s
+        self._elapsed_before, self._paused_s = self.progress.elapsed_s, 0.0
         self.model.train()
         if self.progress.step == 0 and not self.progress.curve:
             self._validate()
@@ -149,6 +154,7 @@ class Trainer:
                 self._validate()
             self._tick()
             self.on_step(done, loss, self.progress)
+            self._pause()
             stop = self.should_stop()
             if stop or last or time.monotonic() - self._saved_at > self.checkpoint_every_s:
                 self._absorb(pending)
@@ -196,6 +202,7 @@ class Trainer:
             batch_size=self.settings.evaluation.batch_size,
             device=self.device,
             precision=self.precision,
+            pause=self._pause,
         )
         self._tick()
         progress.validation_n = result.n
@@ -221,8 +228,12 @@ class Trainer:
             }
         )
 
+    def _pause(self) -> None:
+        self._paused_s += self.pause()
+
     def _tick(self) -> None:
-        self.progress.elapsed_s = self._elapsed_before + time.monotonic() - self._run_started
+        since = time.monotonic() - self._run_started - self._paused_s
+        self.progress.elapsed_s = self._elapsed_before + since
 
     @property
     def checkpoint_path(self) -> Path | None:

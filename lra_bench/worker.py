@@ -22,9 +22,9 @@ from lra_bench.errors import LraBenchError
 from lra_bench.files import TEMPORARY_SUFFIX
 from lra_bench.job import Job
 from lra_bench.locks import held
-from lra_bench.measure.machine import available_cores
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
+from lra_bench.threads import use_training_threads
 from lra_bench.train import StoppedError
 
 
@@ -65,8 +65,7 @@ def main() -> int:
         job = Job.from_json(json.load(sys.stdin))
         device = torch.device(job.cell.device)
         limit_memory(device)
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(available_cores())
+        use_training_threads(job.threads)
         with locked(job.cell.partial_folder(job.results), emit):
             if job.finished() is None:
                 CellRun(job, emit, lambda: stop).run()
