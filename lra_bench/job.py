@@ -24,6 +24,8 @@ class Job:
     threads: int | None = None
     """Of training, as chosen by whoever runs several cells at once; all cores by default. A timed step has
     all of them in any case (see `threads`)."""
+    processes: int = 1
+    """That run the cell together, each with a part of every batch. They change the time, not the result."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -33,6 +35,7 @@ class Job:
             "command": self.command,
             "killed_for_memory": self.killed_for_memory,
             "threads": self.threads,
+            "processes": self.processes,
         }
 
     @classmethod
@@ -44,6 +47,7 @@ class Job:
             content["command"],
             content["killed_for_memory"],
             content["threads"],
+            content["processes"],
         )
 
     def finished(self) -> RunRecord | None:

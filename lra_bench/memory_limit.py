@@ -13,8 +13,11 @@ MEMORY_SHARE = 0.95
 """Of the memory that is free at the start, what a process may take before it ends as `oom`."""
 
 
-def limit_memory(device: torch.device) -> None:
-    """Lets an allocation fail cleanly before the kernel has to end the process (Linux, CPU only)."""
+def limit_memory(device: torch.device, share: float = 1.0) -> None:
+    """Lets an allocation fail cleanly before the kernel has to end the process (Linux, CPU only).
+
+    share: of what is free, where several processes of one cell divide it.
+    """
     if device.type != "cpu" or not sys.platform.startswith("linux"):
         return  # CUDA maps far more address space than it uses.
     import resource
@@ -22,5 +25,6 @@ def limit_memory(device: torch.device) -> None:
     available = available_bytes()
     if available is None:
         return
+    limit = int(available * MEMORY_SHARE * share)
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (int(available * MEMORY_SHARE), resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))

@@ -1,6 +1,7 @@
 """One cell from data to record, phase by phase: data, FLOPs, memory, time, training, scoring, record.
 
-What a phase found is on disk before the next one starts, so a killed run goes on from there.
+What a phase found is on disk before the next one starts, so a killed run goes on from there. Several
+processes may run one cell; all go through the phases, and the first one writes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from lra_bench.cell import Cell
 from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
+from lra_bench.data_parallel import seed_of_rank
 from lra_bench.device_turns import DeviceTurns
+from lra_bench.distributed import Group
 from lra_bench.errors import DataError
 from lra_bench.estimator import build_estimator
 from lra_bench.evaluation import Evaluation, evaluate
@@ -34,6 +37,7 @@ from lra_bench.fitting import FIT_STEP, Fit
 from lra_bench.job import Job
 from lra_bench.measure.environment import describe_environment, describe_provenance
 from lra_bench.measure.memory import is_out_of_memory
+from lra_bench.rank_failures import cause_of_failure, note_failure
 from lra_bench.record_parts import evaluation_part, model_part, score_part, task_part
 from lra_bench.records import (
     SCHEMA,
@@ -65,20 +69,25 @@ logger = logging.getLogger(__name__)
 
 
 class CellRun:
-    """One cell from data to record; `emit` gets events, `should_stop` is asked between steps and phases."""
+    """One cell from data to record; `emit` gets events, `should_stop` is asked between steps and phases.
+
+    group: the processes that run the cell; each makes a run of its own. What the others emit is for nobody.
+    """
 
     def __init__(
         self,
         job: Job,
         emit: Callable[[Mapping[str, Any]], None],
         should_stop: Callable[[], bool],
+        group: Group = Group(),  # noqa: B008 - plain and frozen
     ) -> None:
         self.job = job
         self.cell: Cell = job.cell
         self.emit = emit
         self.should_stop = should_stop
-        self.device = torch.device(self.cell.device)
-        self.turns = DeviceTurns(self.device, emit, should_stop)
+        self.group = group
+        self.device = torch.device(group.device(self.cell.device))
+        self.turns = DeviceTurns(self.device, emit, should_stop, group)
         self.folder = self.cell.partial_folder(job.results)
         self.task: Task = self.cell.build_task()
         self.spec = self.task.spec
@@ -91,19 +100,26 @@ class CellRun:
         self.fitted_numbers: int | None = None
 
     def run(self) -> RunRecord:
-        """Every way a cell can end, other than being stopped, ends in a record."""
+        """Every way a cell can end, other than being stopped, ends in a record.
+
+        Of several processes the first one gives it; of the others a failure is noted for it and raised.
+        """
         status: Status = "ok"
         reason = None
         try:
             if self.job.killed_for_memory:
                 raise MemoryError("the kernel ended the worker for using too much memory")
-            self.prepare()
+            self._prepare_by_turns()
             self._measure()
             if "accuracy" in self.cell.metrics:
                 estimator = self.cell.model_entry.kind == "estimator"
                 with self.turns.together():
                     status, reason = self._fit() if estimator else self._train()
-        except (StoppedError, DataError):
+        except StoppedError:
+            raise
+        except DataError as error:
+            if not self.group.is_first:
+                note_failure(self.folder, self.group.rank, "error", str(error))
             raise
         except Exception as error:
             if is_out_of_memory(error):
@@ -111,9 +127,16 @@ class CellRun:
             else:
                 logger.exception("The cell failed")
                 status, reason = "error", f"{type(error).__name__}: {error}"
+            if not self.group.is_first:
+                note_failure(self.folder, self.group.rank, status, reason)
+                raise
+            if self.group.size > 1:
+                status, reason = cause_of_failure(self.folder, status, reason)
         record = self._record(status, reason)
-        write_record(self.cell.record_path(self.job.results), record)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.group.is_first:
+            write_record(self.cell.record_path(self.job.results), record)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.emit({"event": "recorded"})
         return record
 
     def build(self) -> nn.Module:
@@ -128,6 +151,15 @@ class CellRun:
         train, batch_size = self.splits["train"], self.cell.settings.budget.batch_size
         source = BatchSource(train, self.spec, max_length=self.spec.max_length, padding="max")
         return source.batch(np.arange(batch_size) % source.num_examples)
+
+    def _prepare_by_turns(self) -> None:
+        """The first process makes what is missing, and the others find it."""
+        if self.group.is_first:
+            self.prepare()
+        self.group.meet()
+        if not self.group.is_first:
+            self.prepare()
+        self.group.meet()
 
     def prepare(self) -> None:
         """The data of the splits that the cell needs."""
@@ -168,8 +200,12 @@ class CellRun:
     def _measure(self) -> None:
         """FLOPs, memory and time, in this order and never under one another's instruments."""
         path = self.folder / "measurements.json"
-        if path.exists():
+        if self.group.is_first and path.exists():
             self.found = json.loads(path.read_text("utf-8"))
+            if self.found.get("processes", 1) != self.group.size:
+                # What other processes have taken is not what these would; FLOPs are.
+                self.found = {name: self.found[name] for name in ("flops",) if name in self.found}
+        self.found = {**self.group.of_first(self.found), "processes": self.group.size}
         metrics = StepMetrics(
             self.build,
             self.staged_batch,
@@ -179,6 +215,7 @@ class CellRun:
             session=f"{self.cell.run_id} {self.started}",
             precision=self.cell.precision,
             compiled=self.cell.compiled,
+            group=self.group,
         )
 
         def timed() -> dict[str, Any]:
@@ -195,8 +232,9 @@ class CellRun:
                 with turn():
                     self.emit({"event": "phase", "phase": name})
                     self.found[name] = phase()
-                write_atomically(path, json.dumps(self.found))
-                if self.should_stop():
+                if self.group.is_first:
+                    write_atomically(path, json.dumps(self.found))
+                if any(self.group.numbers_of_first([self.should_stop()])):
                     raise StoppedError("Stopped while measuring; what was measured is kept.")
         self.emit({"event": "measured", **self.found})
 
@@ -248,7 +286,8 @@ class CellRun:
     def trainer(self, **arguments: Any) -> Trainer:
         """A fresh model and what trains it; the data must be prepared. Arguments are those of `Trainer`."""
         model = self.build().to(self.device)
-        torch.manual_seed(self.cell.seed + 1)  # Dropout's stream starts here, whatever building drew.
+        # Dropout's stream starts here, whatever building drew.
+        torch.manual_seed(seed_of_rank(self.cell.seed + 1, self.group.rank))
         return Trainer(
             model,
             self.cell.settings,
@@ -258,6 +297,7 @@ class CellRun:
             seed=self.cell.seed,
             precision=self.cell.precision,
             compiled=self.cell.compiled,
+            group=self.group,
             **arguments,
         )
 
@@ -271,6 +311,7 @@ class CellRun:
             device=self.device,
             precision=self.cell.precision,
             pause=self.turns.pause,
+            group=self.group,
         )
 
     def _score(self, trainer: Trainer) -> Accuracy:
@@ -284,7 +325,8 @@ class CellRun:
         best = last if progress.best_step == progress.step else on("test")
         self.test_labels = best.labels
         path = self.cell.record_path(self.job.results).with_suffix(".npz")
-        write_predictions(path, best.predictions, last.predictions, best.labels)
+        if self.group.is_first:
+            write_predictions(path, best.predictions, last.predictions, best.labels)
         validation_point = next(p for p in progress.curve if p["step"] == progress.best_step)
         return Accuracy(
             best=evaluation_part(progress.best_step, best),
@@ -360,8 +402,12 @@ class CellRun:
         )
 
     def _environment(self) -> dict[str, Any]:
-        """The machine's, with the threads of the timed step beside those of training."""
-        return {**describe_environment(self.device), "timing_threads": self.found.get("timing_threads")}
+        """The machine's, with what concerns the run: processes that shared it, threads of the timed step."""
+        return {
+            **describe_environment(self.device),
+            "timing_threads": self.found.get("timing_threads"),
+            "processes": self.group.size,
+        }
 
 
 def _now() -> str:

@@ -1,7 +1,8 @@
 """The child process of a cell: signals, the lock on its folder, a limit on its memory.
 
 Reads a job (`job.Job`) as JSON from standard input and sends events, a JSON object a line, to
-standard output. Exit codes are those of the command line.
+standard output. Exit codes are those of the command line. Where torchrun starts several, the first one has
+both ends; the others get the job from it.
 """
 
 from __future__ import annotations
@@ -18,24 +19,29 @@ from typing import Any
 
 import torch
 
-from lra_bench.errors import LraBenchError
+from lra_bench.distributed import Group, connect, leave, started_by_torchrun
+from lra_bench.errors import CellFailedError, LraBenchError
 from lra_bench.files import TEMPORARY_SUFFIX
 from lra_bench.job import Job
 from lra_bench.locks import held
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
+from lra_bench.rank_failures import forget_failures
 from lra_bench.threads import use_training_threads
 from lra_bench.train import StoppedError
 
+Emit = Callable[[Mapping[str, Any]], None]
+
 
 @contextlib.contextmanager
-def locked(folder: Path, emit: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+def locked(folder: Path, emit: Emit) -> Iterator[None]:
     """Holds the cell, so that two processes don't write one checkpoint. Waits for the other to finish."""
     lock = folder.parent / f".{folder.stem}.lock"
     with held(lock, on_wait=lambda: emit({"event": "phase", "phase": "wait"})):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):  # of a run that was killed while writing
             leftover.unlink(missing_ok=True)
+        forget_failures(folder)
         yield
 
 
@@ -53,6 +59,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
+    parent = os.getppid()
 
     def emit(event: Mapping[str, Any]) -> None:
         nonlocal stop
@@ -61,20 +68,58 @@ def main() -> int:
         except BrokenPipeError:
             stop = True  # The parent is gone: save and leave.
 
+    def should_stop() -> bool:
+        return stop or os.getppid() != parent  # torchrun holds the pipe open without reading it
+
+    group = connect()
     try:
-        job = Job.from_json(json.load(sys.stdin))
-        device = torch.device(job.cell.device)
-        limit_memory(device)
-        use_training_threads(job.threads)
-        with locked(job.cell.partial_folder(job.results), emit):
-            if job.finished() is None:
-                CellRun(job, emit, lambda: stop).run()
+        if not group.is_first:
+            follow(group, should_stop)
+        elif not run_first(group, emit, should_stop):
+            return CellFailedError.exit_code
+        leave(group)
     except LraBenchError as error:
-        if not isinstance(error, StoppedError):
+        if group.is_first and not isinstance(error, StoppedError):
             emit({"event": "failure", "message": str(error), "exit_code": error.exit_code})
+        elif not group.is_first:
+            logging.error("Process %d: %s", group.rank, error)
         return error.exit_code
     return 0
 
 
+def run_first(group: Group, emit: Emit, should_stop: Callable[[], bool]) -> bool:
+    """The process that was given the job: alone, or at the head of a group.
+
+    False if the others of the group still wait for one that has failed: torchrun ends them when this one ends
+    with an error. The record is written.
+    """
+    job = Job.from_json(json.load(sys.stdin))
+    with locked(job.cell.partial_folder(job.results), emit):
+        unfinished = job.finished() is None
+        group.of_first(job.to_json() if unfinished else None)
+        if unfinished:
+            status = run_cell(job, group, emit, should_stop)
+            return group.size == 1 or status not in ("oom", "error")
+    return True
+
+
+def follow(group: Group, should_stop: Callable[[], bool]) -> None:
+    """Any other process of a group."""
+    nothing_yet: Any = None
+    content = group.of_first(nothing_yet)
+    if content is not None:
+        run_cell(Job.from_json(content), group, lambda _: None, should_stop)
+
+
+def run_cell(job: Job, group: Group, emit: Emit, should_stop: Callable[[], bool]) -> str:
+    """The cell in this process; the status of its record."""
+    limit_memory(torch.device(job.cell.device), share=1 / group.local_size)
+    use_training_threads(job.threads)
+    return CellRun(job, emit, should_stop, group).run().status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if exit_code and started_by_torchrun():
+        os._exit(exit_code)  # to end in order would be to wait for the others
+    sys.exit(exit_code)

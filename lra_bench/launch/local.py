@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import IO, Any
 
 from lra_bench.errors import CellFailedError, DataError, LraBenchError, UsageError
 from lra_bench.job import Job
-from lra_bench.launch.allocator import allocator_environment
+from lra_bench.launch.processes import worker_command, worker_environment
 from lra_bench.records import RunRecord, read_record
 
 Event = Mapping[str, Any]
@@ -48,13 +47,11 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
     kills_before = oom_kills()
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            # -P: the working folder is not searched first, or a checkout of this project would hide
-            # the installed package.
-            [sys.executable, "-P", "-m", "lra_bench.worker"],
+            worker_command(job),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **allocator_environment()},
+            env=worker_environment(job),
             # A terminal's Ctrl-C reaches the whole group; the parent alone decides when to stop.
             start_new_session=True,
         )
@@ -64,24 +61,29 @@ def run_job(job: Job, on_event: Callable[[Event], None] = lambda _: None) -> Run
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(job.to_json()).encode())
                 child.stdin.close()
-            failure = _follow(child.stdout, on_event)
+            failure, recorded = _follow(child.stdout, on_event)
             code = child.wait()
         if failure is not None:
             raise failure
-        if code == 0:
+        if code == 0 or recorded:
             return read_record(job.cell.record_path(job.results))
         if stopped or code == InterruptedRunError.exit_code:
             raise InterruptedRunError(
                 "Stopped. What was done is kept; the same command continues from there."
             )
-        if code == -signal.SIGKILL and oom_kills() > kills_before and not job.killed_for_memory:
-            return run_job(replace(job, killed_for_memory=True), on_event)
+        killed = code == -signal.SIGKILL or job.processes > 1  # torchrun ends with a code of its own
+        if killed and oom_kills() > kills_before and not job.killed_for_memory:
+            return run_job(replace(job, killed_for_memory=True, processes=1), on_event)
         raise CellFailedError(_explain_death(code, log))
 
 
-def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> LraBenchError | None:
-    """Passes events on until the child closes its end; returns the error that the child reported."""
+def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> tuple[LraBenchError | None, bool]:
+    """Passes events on until the child closes its end.
+
+    Returns the error that the child reported, and whether it said that the record is written.
+    """
     failure: LraBenchError | None = None
+    recorded = False
     for line in stream:
         with contextlib.suppress(json.JSONDecodeError):
             event = json.loads(line)
@@ -89,8 +91,9 @@ def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> LraBenchErr
                 kind = {DataError.exit_code: DataError, UsageError.exit_code: UsageError}
                 failure = kind.get(event["exit_code"], CellFailedError)(event["message"])
             else:
+                recorded |= event["event"] == "recorded"
                 on_event(event)
-    return failure
+    return failure, recorded
 
 
 @contextlib.contextmanager
