@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from lra_bench import protocol as protocols
 from lra_bench import registry
 from lra_bench.cell import METRICS, Cell, resolve_cell
+from lra_bench.distributed import started_by_torchrun
 from lra_bench.errors import LraBenchError
 from lra_bench.job import Job
 from lra_bench.launch.controls import control_cells, level_of, needs_controls, no_score
 from lra_bench.launch.local import Event, InterruptedRunError, run_job
+from lra_bench.launch.processes import check_processes
 from lra_bench.measure.environment import command_line
 from lra_bench.protocol import Protocol
 from lra_bench.records import ControlLevel, RunRecord
@@ -38,6 +40,7 @@ def run(
     results: str | Path = "results",
     overwrite: bool = False,
     controls: bool = True,
+    processes: int = 1,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> RunRecord:
     """Trains and measures one cell in a process of its own and returns its record.
@@ -48,6 +51,7 @@ def run(
     Args:
         settings: dotted keys, for example {"model.rank": 64, "budget.steps": 100}.
         results: folder for records; runs/<device>/<protocol>/<task>/<model>/<run-id>.json below it.
+        processes: that share every batch, on this machine; the result is that of one. Controls run in one.
         on_event: gets progress events, dictionaries with the key `event`.
 
     Raises:
@@ -68,7 +72,13 @@ def run(
         length=length,
     )
     return run_with_controls(
-        cell, loaded, Path(results), overwrite=overwrite, controls=controls, on_event=on_event
+        cell,
+        loaded,
+        Path(results),
+        overwrite=overwrite,
+        controls=controls,
+        processes=processes,
+        on_event=on_event,
     )
 
 
@@ -79,13 +89,17 @@ def run_with_controls(
     *,
     overwrite: bool = False,
     controls: bool = True,
+    processes: int = 1,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> RunRecord:
     """A resolved cell to its record, after the controls that its score has to stand beside; see `run`."""
+    check_processes(cell, processes)
     levels: list[ControlLevel] = []
     if controls and needs_controls(cell) and (overwrite or Job(cell, results).finished() is None):
         levels = control_levels(control_cells(cell, protocol), results, on_event)
-    return run_cell(cell, results, overwrite=overwrite, controls=levels, on_event=on_event)
+    return run_cell(
+        cell, results, overwrite=overwrite, controls=levels, processes=processes, on_event=on_event
+    )
 
 
 def control_levels(
@@ -115,15 +129,18 @@ def run_cell(
     *,
     overwrite: bool = False,
     controls: Sequence[ControlLevel] = (),
+    processes: int = 1,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> RunRecord:
     """A resolved cell to its record; see `run`."""
-    job = Job(cell, results, tuple(controls), command_line())
+    job = Job(cell, results, tuple(controls), command_line(), processes=processes)
     if overwrite:
         forget(cell, results)
     record = job.finished()
     on_event({"event": "cell", "cell": cell, "finished": record is not None})
-    return record if record is not None else run_job(job, on_event)
+    if record is not None and not (processes > 1 and started_by_torchrun()):
+        return record
+    return run_job(job, on_event)  # of a finished cell the processes beside this one have to be told, too
 
 
 def forget(cell: Cell, results: Path) -> None:

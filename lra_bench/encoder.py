@@ -166,5 +166,10 @@ def sinusoidal_positions(length: int, dim: int) -> Tensor:
 
 def auxiliary_losses(model: nn.Module) -> list[Tensor]:
     """What modules add to the loss after a forward pass (compression, commitment and their like)."""
-    losses = (getattr(module, "auxiliary_loss", None) for module in model.modules())
-    return [loss for loss in losses if loss is not None]
+    return [loss for loss, _ in auxiliary_losses_and_counts(model)]
+
+
+def auxiliary_losses_and_counts(model: nn.Module) -> list[tuple[Tensor, Tensor | None]]:
+    """The same, each with what it is a mean over; see `TokenMixer.auxiliary_count`."""
+    found = ((getattr(module, "auxiliary_loss", None), module) for module in model.modules())
+    return [(loss, getattr(module, "auxiliary_count", None)) for loss, module in found if loss is not None]

@@ -31,7 +31,8 @@ class Fit:
     """One estimator fitted on the training split and scored on all three.
 
     `emit` gets `fit` events with what is done, how much of it and of how much; `should_stop` is asked
-    as often. Stopping and the protocol's time limit come to pass where the estimator reports progress.
+    as often. Stopping, the protocol's time limit and pauses come to pass where the estimator reports
+    progress; what `pause` takes, in seconds, is no part of the time.
     """
 
     def __init__(
@@ -41,15 +42,18 @@ class Fit:
         settings: Settings,
         emit: Callable[[Mapping[str, Any]], None],
         should_stop: Callable[[], bool],
+        pause: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.estimator = estimator
         self.splits = splits
         self.settings = settings
         self.emit = emit
         self.should_stop = should_stop
+        self.pause = pause
         self.train_s = 0.0
         """Wall-clock seconds of fitting."""
         self._last_event = -math.inf
+        self._paused_s = 0.0
         estimator.on_progress = self._on_progress
 
     def run(self) -> None:
@@ -59,13 +63,13 @@ class Fit:
 
         def on_progress(what: str, done: int, total: int) -> None:
             self._on_progress(what, done, total)
-            if limit is not None and time.monotonic() - started > limit:
+            if limit is not None and time.monotonic() - started - self._paused_s > limit:
                 raise TimeLimitError(f"fitting passed budget.time_limit_s={limit:g} ({what})")
 
         self.estimator.on_progress = on_progress
         self._stop_if_asked("before fitting")
         self.estimator.fit(self.splits["train"])
-        self.train_s = time.monotonic() - started
+        self.train_s = time.monotonic() - started - self._paused_s
         self.estimator.on_progress = self._on_progress
         self._stop_if_asked("after fitting")
 
@@ -101,6 +105,7 @@ class Fit:
         )
 
     def _on_progress(self, what: str, done: int, total: int) -> None:
+        self._paused_s += self.pause()
         self._stop_if_asked(what)
         now = time.monotonic()
         if done == total or now - self._last_event >= EVENT_INTERVAL_S:

@@ -26,6 +26,11 @@ class Job:
     ended: tuple[Status, str] | None = None
     """The last attempt was ended from outside: all that is left to do is the record with this status and
     reason."""
+    threads: int | None = None
+    """Of training, as chosen by whoever runs several cells at once; all cores by default. A timed step has
+    all of them in any case (see `threads`)."""
+    processes: int = 1
+    """That run the cell together, each with a part of every batch. They change the time, not the result."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -36,6 +41,8 @@ class Job:
             "memory_limit_bytes": self.memory_limit_bytes,
             "alone": self.alone,
             "ended": self.ended,
+            "threads": self.threads,
+            "processes": self.processes,
         }
 
     @classmethod
@@ -48,6 +55,8 @@ class Job:
             content["memory_limit_bytes"],
             content["alone"],
             None if content["ended"] is None else (content["ended"][0], content["ended"][1]),
+            content["threads"],
+            content["processes"],
         )
 
     def finished(self) -> RunRecord | None:

@@ -13,11 +13,13 @@ MEMORY_SHARE = 0.95
 """Of the memory that is free at the start, what a process may take before it ends as `oom`."""
 
 
-def limit_memory(device: torch.device, limit_bytes: int | None = None) -> None:
+def limit_memory(device: torch.device, limit_bytes: int | None = None, share: float = 1.0) -> None:
     """Lets an allocation fail cleanly before the kernel has to end the process.
 
-    limit_bytes: what the process (on Linux) or its tensors on a CUDA device may take; without it, what is
-        free on the CPU, and everything on other devices.
+    limit_bytes: what the cell (on Linux) or its tensors on a CUDA device may take; without it, what is free
+        on the CPU, and everything on other devices.
+    share: this process's part of that on the CPU, where several processes of one cell divide it. Of CUDA
+        devices each has its own, and the limit holds for each.
     """
     if device.type == "cuda" and limit_bytes is not None:
         total = torch.cuda.get_device_properties(device).total_memory
@@ -28,7 +30,7 @@ def limit_memory(device: torch.device, limit_bytes: int | None = None) -> None:
 
     available = available_bytes()
     limits = [limit_bytes, None if available is None else int(available * MEMORY_SHARE)]
-    known = [limit for limit in limits if limit is not None]
+    known = [int(limit * share) for limit in limits if limit is not None]
     if known:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_DATA, (min(known), resource.RLIM_INFINITY))

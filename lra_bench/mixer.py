@@ -85,6 +85,12 @@ class TokenMixer(nn.Module, ABC):
         """A scalar that the trainer adds to the loss after a forward pass, or None."""
         return None
 
+    @property
+    def auxiliary_count(self) -> Tensor | None:
+        """Over how much of the batch `auxiliary_loss` is a mean, a scalar; None for as many as there are
+        sequences. Where several processes share a batch, their losses are weighted by it."""
+        return None
+
     @classmethod
     def build_layers(cls, num_layers: int, dim: int, num_heads: int, **arguments: Any) -> list[Self]:
         """One mixer per layer. Override to share parameters across layers."""

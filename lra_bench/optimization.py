@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,13 +69,21 @@ def training_step(
     *,
     clip_norm: float | None,
     precision: str,
+    part_of_loss: Callable[[Batch], Tensor] | None = None,
 ) -> Tensor:
-    """Forward, backward, clipping, update, gradients cleared. Returns the loss, still on the device."""
+    """Forward, backward, clipping, update, gradients cleared. Returns the loss, still on the device.
+
+    part_of_loss: in place of the model and the loss on a whole batch, where several processes share one
+        (`data_parallel.part_of_loss`).
+    """
     with autocast(batch.labels.device, precision):
-        logits = model(*batch.inputs)
-        loss = classification_loss(logits, batch.labels)
-        for extra in auxiliary_losses(model):
-            loss = loss + extra
+        if part_of_loss is not None:
+            loss = part_of_loss(batch)
+        else:
+            logits = model(*batch.inputs)
+            loss = classification_loss(logits, batch.labels)
+            for extra in auxiliary_losses(model):
+                loss = loss + extra
     loss.backward()
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)

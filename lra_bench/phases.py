@@ -1,6 +1,7 @@
 """One cell from data to record, phase by phase: data, FLOPs, memory, time, training, scoring, record.
 
-What a phase found is on disk before the next one starts, so a killed run goes on from there.
+What a phase found is on disk before the next one starts, so a killed run goes on from there. Several
+processes may run one cell; all go through the phases, and the first one writes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from lra_bench.cell import Cell
 from lra_bench.data.batches import Batch, BatchSource
 from lra_bench.data.prepare import PreparedSplit, prepare
 from lra_bench.data.task import SPLITS, Split, Task
+from lra_bench.data_parallel import seed_of_rank
+from lra_bench.device_turns import DeviceTurns
+from lra_bench.distributed import Group
 from lra_bench.errors import CrowdedError, DataError
 from lra_bench.estimator import build_estimator
 from lra_bench.evaluation import Evaluation, evaluate
@@ -34,6 +38,7 @@ from lra_bench.fitting import FIT_STEP, Fit
 from lra_bench.job import Job
 from lra_bench.measure.environment import describe_environment, describe_provenance
 from lra_bench.measure.memory import is_out_of_memory
+from lra_bench.rank_failures import cause_of_failure, note_failure
 from lra_bench.record_parts import evaluation_part, model_part, score_part, task_part
 from lra_bench.records import (
     SCHEMA,
@@ -48,6 +53,7 @@ from lra_bench.records import (
     write_record,
 )
 from lra_bench.step_metrics import StepMetrics
+from lra_bench.threads import timing_threads
 from lra_bench.train import (
     CHECKPOINT_EVERY_S,
     DivergedError,
@@ -64,19 +70,25 @@ logger = logging.getLogger(__name__)
 
 
 class CellRun:
-    """One cell from data to record; `emit` gets events, `should_stop` is asked between steps and phases."""
+    """One cell from data to record; `emit` gets events, `should_stop` is asked between steps and phases.
+
+    group: the processes that run the cell; each makes a run of its own. What the others emit is for nobody.
+    """
 
     def __init__(
         self,
         job: Job,
         emit: Callable[[Mapping[str, Any]], None],
         should_stop: Callable[[], bool],
+        group: Group = Group(),  # noqa: B008 - plain and frozen
     ) -> None:
         self.job = job
         self.cell: Cell = job.cell
         self.emit = emit
         self.should_stop = should_stop
-        self.device = torch.device(self.cell.device)
+        self.group = group
+        self.device = torch.device(group.device(self.cell.device))
+        self.turns = DeviceTurns(self.device, emit, should_stop, group)
         self.folder = self.cell.partial_folder(job.results)
         self.task: Task = self.cell.build_task()
         self.spec = self.task.spec
@@ -89,37 +101,52 @@ class CellRun:
         self.fitted_numbers: int | None = None
 
     def run(self) -> RunRecord:
-        """Every way a cell can end, other than being stopped, ends in a record."""
+        """Every way a cell can end, other than being stopped, ends in a record.
+
+        Of several processes the first one gives it; of the others a failure is noted for it and raised.
+        """
         status: Status
         reason: str | None
         try:
             status, reason = self._work()
-        except (StoppedError, DataError):
+        except StoppedError:
+            raise
+        except DataError as error:
+            if not self.group.is_first:
+                note_failure(self.folder, self.group.rank, "error", str(error))
             raise
         except Exception as error:
             if is_no_room(error):
                 raise unwritable(self.folder, error) from error
-            if is_out_of_memory(error) and not self.job.alone:
-                raise CrowdedError(f"out of memory beside others: {str(error).splitlines()[0]}") from error
             if is_out_of_memory(error):
                 status, reason = "oom", str(error).splitlines()[0]
             else:
                 logger.exception("The cell failed")
                 status, reason = "error", f"{type(error).__name__}: {error}"
+            if not self.group.is_first:
+                note_failure(self.folder, self.group.rank, status, reason)
+                raise
+            if self.group.size > 1:
+                status, reason = cause_of_failure(self.folder, status, reason)
+            if status == "oom" and not self.job.alone:
+                raise CrowdedError(f"out of memory beside others: {reason}") from error
         record = self._record(status, reason)
-        write_record(self.cell.record_path(self.job.results), record)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.group.is_first:
+            write_record(self.cell.record_path(self.job.results), record)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.emit({"event": "recorded"})
         return record
 
     def _work(self) -> tuple[Status, str | None]:
         if self.job.ended is not None:
             self._recall()
             return self.job.ended
-        self.prepare()
+        self._prepare_by_turns()
         self._measure()
         if "accuracy" not in self.cell.metrics:
             return "ok", None
-        return self._fit() if self.cell.model_entry.kind == "estimator" else self._train()
+        with self.turns.together():
+            return self._fit() if self.cell.model_entry.kind == "estimator" else self._train()
 
     def build(self) -> nn.Module:
         """The cell's model on the default device; the same weights for the same seed, wherever it goes."""
@@ -133,6 +160,15 @@ class CellRun:
         train, batch_size = self.splits["train"], self.cell.settings.budget.batch_size
         source = BatchSource(train, self.spec, max_length=self.spec.max_length, padding="max")
         return source.batch(np.arange(batch_size) % source.num_examples)
+
+    def _prepare_by_turns(self) -> None:
+        """The first process makes what is missing, and the others find it."""
+        if self.group.is_first:
+            self.prepare()
+        self.group.meet()
+        if not self.group.is_first:
+            self.prepare()
+        self.group.meet()
 
     def prepare(self) -> None:
         """The data of the splits that the cell needs."""
@@ -154,7 +190,9 @@ class CellRun:
             def progress(done: int, total: int, split: Split = split) -> None:
                 self.emit({"event": "prepare", "split": split, "done": done, "total": total})
 
-            self.splits[split] = prepare(self.task, split, count, progress=progress)
+            self.splits[split] = prepare(
+                self.task, split, count, progress=progress, turn=self.turns.preparing
+            )
             self.sources[split] = BatchSource(
                 self.splits[split],
                 self.spec,
@@ -171,6 +209,7 @@ class CellRun:
     def _measure(self) -> None:
         """FLOPs, memory and time, in this order and never under one another's instruments."""
         path = self._recall()
+        self.found = {**self.group.of_first(self.found), "processes": self.group.size}
         metrics = StepMetrics(
             self.build,
             self.staged_batch,
@@ -180,22 +219,37 @@ class CellRun:
             session=f"{self.cell.run_id} {self.started}",
             precision=self.cell.precision,
             compiled=self.cell.compiled,
+            group=self.group,
         )
-        phases = {"flops": metrics.flops, "memory": metrics.memory, "time": metrics.time}
-        for name, phase in phases.items():
+
+        def timed() -> dict[str, Any]:
+            with timing_threads(self.job.threads) as self.found["timing_threads"]:
+                return metrics.time()
+
+        phases = {
+            "flops": (self.turns.together, metrics.flops),
+            "memory": (self.turns.together, metrics.memory),
+            "time": (self.turns.alone, timed),
+        }
+        for name, (turn, phase) in phases.items():
             if name in self.cell.metrics and name not in self.found:
-                self.emit({"event": "phase", "phase": name})
-                self.found[name] = phase()
-                write_atomically(path, json.dumps(self.found))
-                if self.should_stop():
+                with turn():
+                    self.emit({"event": "phase", "phase": name})
+                    self.found[name] = phase()
+                if self.group.is_first:
+                    write_atomically(path, json.dumps(self.found))
+                if any(self.group.numbers_of_first([self.should_stop()])):
                     raise StoppedError("Stopped while measuring; what was measured is kept.")
         self.emit({"event": "measured", **self.found})
 
     def _recall(self) -> Path:
         """What an earlier attempt has measured; where that is kept."""
         path = self.folder / "measurements.json"
-        if path.exists():
+        if self.group.is_first and path.exists():
             self.found = json.loads(path.read_text("utf-8"))
+            if self.found.get("processes", 1) != self.group.size:
+                # What other processes have taken is not what these would; FLOPs are.
+                self.found = {name: self.found[name] for name in ("flops",) if name in self.found}
         return path
 
     def _train(self) -> tuple[Status, str | None]:
@@ -226,6 +280,7 @@ class CellRun:
             checkpoint_every_s=float(os.environ.get(CHECKPOINT_VARIABLE, CHECKPOINT_EVERY_S)),
             on_step=on_step,
             should_stop=self.should_stop,
+            pause=self.turns.pause,
         )
         status: Status = "ok"
         reason = None
@@ -245,7 +300,8 @@ class CellRun:
     def trainer(self, **arguments: Any) -> Trainer:
         """A fresh model and what trains it; the data must be prepared. Arguments are those of `Trainer`."""
         model = self.build().to(self.device)
-        torch.manual_seed(self.cell.seed + 1)  # Dropout's stream starts here, whatever building drew.
+        # Dropout's stream starts here, whatever building drew.
+        torch.manual_seed(seed_of_rank(self.cell.seed + 1, self.group.rank))
         return Trainer(
             model,
             self.cell.settings,
@@ -255,6 +311,7 @@ class CellRun:
             seed=self.cell.seed,
             precision=self.cell.precision,
             compiled=self.cell.compiled,
+            group=self.group,
             **arguments,
         )
 
@@ -267,6 +324,8 @@ class CellRun:
             batch_size=self.cell.settings.evaluation.batch_size,
             device=self.device,
             precision=self.cell.precision,
+            pause=self.turns.pause,
+            group=self.group,
         )
 
     def _score(self, trainer: Trainer) -> Accuracy:
@@ -280,7 +339,8 @@ class CellRun:
         best = last if progress.best_step == progress.step else on("test")
         self.test_labels = best.labels
         path = self.cell.record_path(self.job.results).with_suffix(".npz")
-        write_predictions(path, best.predictions, last.predictions, best.labels)
+        if self.group.is_first:
+            write_predictions(path, best.predictions, last.predictions, best.labels)
         validation_point = next(p for p in progress.curve if p["step"] == progress.best_step)
         return Accuracy(
             best=evaluation_part(progress.best_step, best),
@@ -306,7 +366,7 @@ class CellRun:
             self.cell.model_entry, self.cell.model_options, self.spec, seed=self.cell.seed
         )
         self.emit({"event": "phase", "phase": "train", "steps": FIT_STEP})
-        fit = Fit(estimator, self.splits, self.cell.settings, self.emit, self.should_stop)
+        fit = Fit(estimator, self.splits, self.cell.settings, self.emit, self.should_stop, self.turns.pause)
         try:
             fit.run()
         except TimeLimitError as error:
@@ -347,13 +407,21 @@ class CellRun:
             step_time=_part(StepTimePart, self.found.get("time")),
             peak_memory=_part(PeakMemoryPart, self.found.get("memory")),
             flops=_part(FlopsPart, self.found.get("flops")),
-            environment=describe_environment(self.device),
+            environment=self._environment(),
             provenance={
                 **describe_provenance(self.job.command),
                 "started": self.started,
                 "finished": _now(),
             },
         )
+
+    def _environment(self) -> dict[str, Any]:
+        """The machine's, with what concerns the run: processes that shared it, threads of the timed step."""
+        return {
+            **describe_environment(self.device),
+            "timing_threads": self.found.get("timing_threads"),
+            "processes": self.group.size,
+        }
 
 
 def _now() -> str:

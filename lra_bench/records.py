@@ -304,6 +304,21 @@ class RunRecord(Part):
 
     model_config = ConfigDict(populate_by_name=True)
 
+    @property
+    def processes(self) -> int:
+        """That shared every batch. They don't change the result, but they do its time and memory."""
+        return int(self.environment.get("processes", 1))
+
+    @property
+    def comparable_step_time(self) -> StepTimePart | None:
+        """The step time, if one process took the step: those of several are in no table beside it."""
+        return self.step_time if self.processes == 1 else None
+
+    @property
+    def comparable_peak_memory(self) -> PeakMemoryPart | None:
+        """The peak memory, likewise."""
+        return self.peak_memory if self.processes == 1 else None
+
 
 def wall_seconds(record: RunRecord) -> float | None:
     """From the start to the end of the run that wrote a record, to the second; None where it does not say."""

@@ -51,6 +51,12 @@ class EncoderStack(nn.Module, ABC):
         """A scalar that the trainer adds to the loss after a forward pass, or None."""
         return None
 
+    @property
+    def auxiliary_count(self) -> Tensor | None:
+        """Over how much of the batch `auxiliary_loss` is a mean, a scalar; None for as many as there are
+        sequences. Where several processes share a batch, their losses are weighted by it."""
+        return None
+
     @classmethod
     @abstractmethod
     def cost(cls, length: int, architecture: Architecture, **options: Any) -> Cost:

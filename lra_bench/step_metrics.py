@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 
 from lra_bench.data.batches import Batch
 from lra_bench.data.task import TaskSpec
+from lra_bench.data_parallel import part_of_loss
+from lra_bench.distributed import Group
 from lra_bench.measure.flops import count_flops
 from lra_bench.measure.memory import measure_peak_memory
 from lra_bench.measure.timing import StepTime, measure_step_time
@@ -41,6 +43,8 @@ class StepMetrics:
         batch: makes the batch that all measurements share.
         mode: train is forward, backward, clipping, update and clearing; forward is inference.
         session: id of the measuring session; times compare only within one.
+        group: the processes that take the step together, each with its part of the batch. Time is the slowest
+            one's and memory the largest one's; FLOPs, batch size and rates are those of the whole batch.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class StepMetrics:
         precision: str = "fp32",
         compiled: bool = False,
         mode: StepMode = "train",
+        group: Group = Group(),  # noqa: B008 - plain and frozen
     ) -> None:
         self.build = build
         self.batch = batch
@@ -65,6 +70,7 @@ class StepMetrics:
         self.precision = precision
         self.compiled = compiled
         self.mode = mode
+        self.group = group
         self.shape = {"batch_size": settings.budget.batch_size, "length": spec.max_length}
 
     def flops(self) -> dict[str, Any]:
@@ -91,11 +97,13 @@ class StepMetrics:
             device=self.device,
             warm_up_steps=warm_up_steps,
         )
-        return {**result.to_dict(), **self.shape}
+        largest = max(self.group.gathered(result.to_dict()), key=lambda one: int(one["peak_bytes"]))
+        return {**largest, **self.shape}
 
     def time(self) -> dict[str, Any]:
         """`records.StepTimePart` as a dictionary."""
-        return self.timed(measure_step_time(self.stage().run, device=self.device))
+        step = self.stage().run
+        return self.timed(measure_step_time(step, device=self.device, slowest=self.group.largest))
 
     def timed(self, result: StepTime) -> dict[str, Any]:
         """A timing with the rates that follow from it."""
@@ -111,7 +119,7 @@ class StepMetrics:
 
     def stage(self) -> StagedStep:
         """The model, its optimiser and the batch on the device, and one step of them."""
-        batch = self.batch().to(self.device)
+        batch = self.batch().part(self.group.rank, self.group.size).to(self.device)
         model = self.build().to(self.device)
         forward = cast(nn.Module, torch.compile(model)) if self.compiled else model
         if self.mode == "forward":
@@ -124,6 +132,7 @@ class StepMetrics:
 
             return StagedStep(inference, model, None, batch)
         optimizer = build_optimizer(model.train(), self.settings.optimizer, self.device)
+        part = part_of_loss(forward, self.group)
 
         def training() -> Tensor:
             return training_step(
@@ -132,6 +141,7 @@ class StepMetrics:
                 batch,
                 clip_norm=self.settings.optimizer.gradient_clip_norm,
                 precision=self.precision,
+                part_of_loss=part,
             )
 
         return StagedStep(training, model, optimizer, batch)

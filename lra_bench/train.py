@@ -2,6 +2,7 @@
 
 A run can stop at any step and continue to the same result: the batch of a step is a function of
 (seed, step), and a checkpoint holds everything else (weights, optimiser, random state, best so far).
+Several processes may share the batches (`distributed`); the checkpoint is the same for any number of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from lra_bench.data.batches import Batch, Batches
 from lra_bench.data.resident import place, staged
+from lra_bench.data_parallel import generator_states, part_of_loss, restore_generators, seed_of_rank
+from lra_bench.distributed import Group
 from lra_bench.errors import DataError, LraBenchError
 from lra_bench.evaluation import evaluate
 from lra_bench.files import write_atomically
@@ -71,6 +74,9 @@ class Trainer:
         checkpoint_every_s: seconds between checkpoints.
         on_step: called after every step with (step, loss or None, progress).
         should_stop: asked after every step; True writes a checkpoint and raises StoppedError.
+        pause: called between steps and batches; may wait for others to measure and returns the seconds that
+            took. They are no part of the training time.
+        group: the processes that share every batch. All of them make the same trainer and run it.
     """
 
     def __init__(
@@ -88,6 +94,8 @@ class Trainer:
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
         on_step: Callable[[int, float | None, Progress], None] = lambda *_: None,
         should_stop: Callable[[], bool] = lambda: False,
+        pause: Callable[[], float] = lambda: 0.0,
+        group: Group = Group(),  # noqa: B008 - plain and frozen
     ) -> None:
         self.model = model
         self.settings = settings
@@ -100,13 +108,17 @@ class Trainer:
         self.checkpoint_every_s = checkpoint_every_s
         self.on_step = on_step
         self.should_stop = should_stop
+        self.pause = pause
+        self.group = group
         self.progress = Progress()
         self.optimizer = build_optimizer(model, settings.optimizer, device)
         self.best_weights: dict[str, Tensor] = {}
         # The compiled module shares the parameters; weights are saved under the plain names.
         self.forward_model: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
+        self._part_of_loss = part_of_loss(self.forward_model, group)
         self._run_started = 0.0
         self._elapsed_before = 0.0
+        self._paused_s = 0.0
         self._saved_at = 0.0
 
     def run(self) -> Progress:
@@ -120,7 +132,7 @@ class Trainer:
         self._load()
         budget = self.settings.budget
         self._run_started = self._saved_at = time.monotonic()
-        self._elapsed_before = self.progress.elapsed_s
+        self._elapsed_before, self._paused_s = self.progress.elapsed_s, 0.0
         self.model.train()
         if self.progress.step == 0 and not self.progress.curve:
             self._validate()
@@ -138,19 +150,23 @@ class Trainer:
                     batch,
                     clip_norm=self.settings.optimizer.gradient_clip_norm,
                     precision=self.precision,
+                    part_of_loss=self._part_of_loss,
                 )
             )
             self.progress.step = done = step + 1
             last = done == budget.steps
-            look = self.device.type == "cpu" or done % CHECK_LOSS_EVERY == 0
             evaluate_now = done % budget.evaluate_every == 0 or last
-            loss = self._absorb(pending) if look or evaluate_now else None
+            look = self.device.type == "cpu" or done % CHECK_LOSS_EVERY == 0 or evaluate_now
+            loss = self._absorb(pending) if look else None
             if evaluate_now:
                 self._validate()
             self._tick()
             self.on_step(done, loss, self.progress)
-            stop = self.should_stop()
-            if stop or last or time.monotonic() - self._saved_at > self.checkpoint_every_s:
+            if self.group.size > 1 and not look:
+                continue  # to ask the others would wait for the device
+            self._pause()
+            stop, due = self._agreed()
+            if stop or last or due:
                 self._absorb(pending)
                 self.save()
             if stop and not last:
@@ -173,14 +189,17 @@ class Trainer:
 
     def _batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
         source, size = place(self.train_source, self.device), self.settings.budget.batch_size
-        batches = (source.training_batch(size, self.seed, step) for step in range(start, stop))
+        batches = (
+            source.training_batch(size, self.seed, step).part(self.group.rank, self.group.size)
+            for step in range(start, stop)
+        )
         return zip(range(start, stop), staged(source, batches, self.device), strict=True)
 
     def _absorb(self, pending: list[Tensor]) -> float | None:
         """Adds the losses of the last steps to the running mean; the only place that waits for them."""
         if not pending:
             return None
-        losses = torch.stack(pending).double().cpu().tolist()
+        losses = self.group.mean(torch.stack(pending)).double().cpu().tolist()
         pending.clear()
         if not all(math.isfinite(loss) for loss in losses):
             raise DivergedError(f"the training loss is not finite at step {self.progress.step}")
@@ -196,6 +215,8 @@ class Trainer:
             batch_size=self.settings.evaluation.batch_size,
             device=self.device,
             precision=self.precision,
+            pause=self._pause,
+            group=self.group,
         )
         self._tick()
         progress.validation_n = result.n
@@ -221,28 +242,40 @@ class Trainer:
             }
         )
 
+    def _pause(self) -> None:
+        self._paused_s += self.pause()
+
+    def _agreed(self) -> tuple[bool, bool]:
+        """Whether to stop and whether a checkpoint is due: rank 0's answers, and its time, for all."""
+        due = time.monotonic() - self._saved_at > self.checkpoint_every_s
+        answers = [float(self.should_stop()), float(due), self.progress.elapsed_s]
+        stop, due_now, self.progress.elapsed_s = self.group.numbers_of_first(answers)
+        return bool(stop), bool(due_now)
+
     def _tick(self) -> None:
-        self.progress.elapsed_s = self._elapsed_before + time.monotonic() - self._run_started
+        since = time.monotonic() - self._run_started - self._paused_s
+        self.progress.elapsed_s = self._elapsed_before + since
 
     @property
     def checkpoint_path(self) -> Path | None:
         return self.folder / "checkpoint.pt" if self.folder else None
 
     def save(self) -> None:
-        """Writes the checkpoint whole or not at all."""
+        """Writes the checkpoint whole or not at all; of several processes the first one does."""
         if self.checkpoint_path is None:
             return
         self._tick()
+        random_states = self.group.gathered(generator_states(self.device))
+        if not self.group.is_first:
+            return
         buffer = io.BytesIO()
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "best": self.best_weights,
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
+            "random_states": random_states,
             "progress": vars(self.progress),
         }
-        if self.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         torch.save(state, buffer)
         write_atomically(self.checkpoint_path, buffer.getvalue())
         self._saved_at = time.monotonic()
@@ -253,6 +286,7 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+            random_states = state["random_states"]  # by rank
         except Exception as error:
             raise DataError(
                 f"{path}: the checkpoint cannot be read ({error}). Remove its folder to start afresh."
@@ -260,7 +294,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.best_weights = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"].cpu())
-        if "random_cuda" in state:
-            torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
         self.progress = Progress(**state["progress"])
+        if self.group.rank < len(random_states):
+            restore_generators(random_states[self.group.rank], self.device)
+        else:  # of a run in fewer processes
+            torch.manual_seed(seed_of_rank(self.seed + self.progress.step, self.group.rank))

@@ -1,7 +1,8 @@
 """The child process of a cell: signals, the lock on its folder, a limit on its memory.
 
 Reads a job (`job.Job`) as JSON from standard input and sends events, a JSON object a line, to
-standard output. Exit codes are those of the command line.
+standard output. Exit codes are those of the command line. Where torchrun starts several, the first one has
+both ends; the others get the job from it.
 """
 
 from __future__ import annotations
@@ -19,28 +20,40 @@ from typing import Any
 import torch
 
 from lra_bench.cell import Cell
-from lra_bench.errors import CrowdedError, DataError, LraBenchError, StorageError, UsageError
+from lra_bench.distributed import Group, connect, leave, started_by_torchrun
+from lra_bench.errors import (
+    CellFailedError,
+    CrowdedError,
+    DataError,
+    LraBenchError,
+    StorageError,
+    UsageError,
+)
 from lra_bench.files import TEMPORARY_SUFFIX, is_no_room, unwritable
 from lra_bench.job import Job
 from lra_bench.locks import held
 from lra_bench.measure.environment import device_slug
-from lra_bench.measure.machine import available_cores
 from lra_bench.memory_limit import limit_memory
 from lra_bench.phases import CellRun
+from lra_bench.rank_failures import forget_failures
+from lra_bench.threads import use_training_threads
 from lra_bench.train import StoppedError
 
 REPORTED: tuple[type[LraBenchError], ...] = (StorageError, DataError, UsageError, CrowdedError)
 """Kinds of failure that the parent has to tell apart; of several that fit, the first."""
 
+Emit = Callable[[Mapping[str, Any]], None]
+
 
 @contextlib.contextmanager
-def locked(folder: Path, emit: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+def locked(folder: Path, emit: Emit) -> Iterator[None]:
     """Holds the cell, so that two processes don't write one checkpoint. Waits for the other to finish."""
     lock = folder.parent / f".{folder.stem}.lock"
     with held(lock, on_wait=lambda: emit({"event": "phase", "phase": "wait"})):
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):  # of a run that was killed while writing
             leftover.unlink(missing_ok=True)
+        forget_failures(folder)
         yield
 
 
@@ -68,6 +81,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
+    parent = os.getppid()
 
     def emit(event: Mapping[str, Any]) -> None:
         nonlocal stop
@@ -76,30 +90,70 @@ def main() -> int:
         except BrokenPipeError:
             stop = True  # The parent is gone: save and leave.
 
+    def should_stop() -> bool:
+        return stop or os.getppid() != parent  # torchrun holds the pipe open without reading it
+
+    group = connect()
     try:
-        job = Job.from_json(json.load(sys.stdin))
-        device = torch.device(job.cell.device)
-        _check_device(job.cell)
-        limit_memory(device, job.memory_limit_bytes)
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(available_cores())
-        with locked(job.cell.partial_folder(job.results), emit):
-            if job.finished() is None:
-                CellRun(job, emit, lambda: stop).run()
+        if not group.is_first:
+            follow(group, should_stop)
+        elif not run_first(group, emit, should_stop):
+            return CellFailedError.exit_code
+        leave(group)
     except StoppedError as error:
         return error.exit_code
-    except (LraBenchError, OSError) as raised:
-        if isinstance(raised, LraBenchError):
-            failure = raised
-        elif is_no_room(raised):
-            failure = unwritable(raised.filename or job.results, raised)
+    except LraBenchError as error:
+        if group.is_first:
+            kinds = [kind.__name__ for kind in REPORTED if isinstance(error, kind)]
+            emit({"event": "failure", "message": str(error), "kind": kinds[0] if kinds else ""})
         else:
-            raise
-        kinds = [kind.__name__ for kind in REPORTED if isinstance(failure, kind)]
-        emit({"event": "failure", "message": str(failure), "kind": kinds[0] if kinds else ""})
-        return failure.exit_code
+            logging.error("Process %d: %s", group.rank, error)
+        return error.exit_code
     return 0
 
 
+def run_first(group: Group, emit: Emit, should_stop: Callable[[], bool]) -> bool:
+    """The process that was given the job: alone, or at the head of a group.
+
+    False if the others of the group still wait for one that has failed: torchrun ends them when this one ends
+    with an error. The record is written.
+    """
+    job = Job.from_json(json.load(sys.stdin))
+    _check_device(job.cell)
+    try:
+        with locked(job.cell.partial_folder(job.results), emit):
+            unfinished = job.finished() is None
+            group.of_first(job.to_json() if unfinished else None)
+            if unfinished:
+                status = run_cell(job, group, emit, should_stop)
+                return group.size == 1 or status not in ("oom", "error")
+    except OSError as error:
+        if is_no_room(error):
+            raise unwritable(error.filename or job.results, error) from error
+        raise
+    return True
+
+
+def follow(group: Group, should_stop: Callable[[], bool]) -> None:
+    """Any other process of a group."""
+    nothing_yet: Any = None
+    content = group.of_first(nothing_yet)
+    if content is not None:
+        job = Job.from_json(content)
+        _check_device(job.cell)
+        run_cell(job, group, lambda _: None, should_stop)
+
+
+def run_cell(job: Job, group: Group, emit: Emit, should_stop: Callable[[], bool]) -> str:
+    """The cell in this process; the status of its record."""
+    device = torch.device(group.device(job.cell.device))
+    limit_memory(device, job.memory_limit_bytes, share=1 / group.local_size)
+    use_training_threads(job.threads)
+    return CellRun(job, emit, should_stop, group).run().status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if exit_code and started_by_torchrun():
+        os._exit(exit_code)  # to end in order would be to wait for the others
+    sys.exit(exit_code)

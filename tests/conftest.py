@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Read once: tests point LRA_BENCH_DATA to folders of their own.
 REFERENCE_DATA = os.environ.get("LRA_BENCH_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests that run side by side need not wait for one another: none compares times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRA_BENCH_LOCKS", str(tmp_path_factory.getbasetemp() / "device-locks"))
+        yield
 
 
 @pytest.fixture(scope="session")

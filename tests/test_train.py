@@ -240,3 +240,19 @@ def test_bf16_trains(bench: Bench) -> None:
     trainer = bench.trainer(precision="bf16")
     trainer.run()
     assert all(np.isfinite(value).all() for value in weights(trainer.model).values())
+
+
+@pytest.mark.parametrize("limit", [None, 1000.0])
+def test_a_pause_is_no_training_time(tmp_path: Path, limit: float | None) -> None:
+    """One second each, as it is told: between steps, and between the two batches of an evaluation."""
+    bench = Bench(tmp_path / "cache", budget__time_limit_s=limit)
+    trainer = bench.trainer(pause=lambda: 1000.0)
+    progress = trainer.run()
+    steps, batches = bench.settings.budget.steps, 2
+    evaluations = [point["step"] for point in progress.curve]
+    assert evaluations == [0, 5, 10, 12]
+    for number, point in enumerate(progress.curve, 1):
+        pauses = max(point["step"] - 1, 0) + number * batches
+        assert -1000 * pauses <= point["elapsed_s"] < -1000 * (pauses - 1)
+    pauses = steps - 1 + 4 * batches
+    assert -1000 * pauses <= progress.elapsed_s < -1000 * (pauses - 1)

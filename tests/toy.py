@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -126,6 +128,26 @@ class Slow(Mean):
         return super().forward(x, mask)
 
 
+class HungryInSecond(Mean):
+    """Asks for too much in one of several processes, in the midst of training."""
+
+    passes = 0
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.passes += self.training and not x.is_meta
+        if self.passes == 5 and os.environ.get("RANK") == "1":
+            torch.empty(2**50)
+        return super().forward(x, mask)
+
+
+class Normalised(Mean):
+    """Looks at the whole batch at once."""
+
+    def __init__(self, dim: int, num_heads: int, **arguments: Any) -> None:
+        super().__init__(dim, num_heads, **arguments)
+        self.norm = nn.BatchNorm1d(dim)
+
+
 class Broken(Mean):
     """Fails with an error of its own."""
 
@@ -140,9 +162,6 @@ class SilentlyKilled(Mean):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if not x.is_meta:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(x, mask)
 

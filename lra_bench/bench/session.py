@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,16 +24,14 @@ from lra_bench.bench.records import (
     write_cell,
     write_session,
 )
+from lra_bench.device_lock import exclusive
 from lra_bench.files import write_atomically
 from lra_bench.launch.allocator import allocator_environment
 from lra_bench.launch.fork_server import ForkServer
 from lra_bench.launch.local import InterruptedRunError
-from lra_bench.locks import held
 from lra_bench.measure.environment import describe_environment, describe_provenance
 from lra_bench.records import Status
 
-MACHINE_LOCK = Path(tempfile.gettempdir()) / f"lra-bench-{os.getuid()}.lock"
-"""Two sessions at once would measure each other."""
 PRELOAD = ("lra_bench.bench.child",)
 TOKENS_OF_OVERHEAD = 8192
 """For the time left: what starting and counting cost a cell, as if it were so many more tokens of a batch."""
@@ -70,7 +66,9 @@ def run_session(
         on_event({"event": "finished", "session": folder.name})
         return read_session(folder)
     try:
-        with _terminate_like_interrupt(), held(MACHINE_LOCK, lambda: on_event({"event": "wait"})):
+        waiting = {"event": "wait"}
+        # Two sessions at once would measure each other, and cells that train both.
+        with _terminate_like_interrupt(), exclusive(plan.device, on_wait=lambda: on_event(waiting)):
             if not read_session(folder).record.complete:  # whom we waited for may have done it
                 _Runner(plan, folder, on_event).run()
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ PHASES = {
     "train": "Training",
     "score": "Scoring the test set",
     "wait": "Another process works on this cell; waiting for it",
+    "wait for the device": "Others work on this device; waiting for a turn",
 }
 
 
@@ -133,7 +134,7 @@ class SessionReporter(Reporter):
             self._line(f"{event['session']} is complete; showing it (--new measures again)")
             return
         if event["event"] == "wait":
-            self._line("Another session measures on this machine; waiting for it")
+            self._line("Others work on this device; waiting for a turn")
             return
         name = f"{event['model']} {event['length']:,}" + (" compiled" if event["compiled"] else "")
         left = "" if event["left_s"] is None else f", {roughly(event['left_s'])} left"

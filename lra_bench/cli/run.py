@@ -20,6 +20,7 @@ EXAMPLES = """\b
 Examples:
   lra-bench run --model linformer --task pathfinder
   lra-bench run --model transformer,local --task listops --seeds 0,1,2 --steps 1000
+  lra-bench run --model transformer --task listops --protocol lite --nproc 4
   lra-bench run --ablate groupbert --task image"""
 
 
@@ -39,6 +40,9 @@ def run(
     length: Annotated[int | None, typer.Option(help="Longest sequence, in tokens.")] = None,
     steps: Annotated[int | None, typer.Option(help="As --set budget.steps=N.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="As --set budget.batch_size=N.")] = None,
+    nproc: Annotated[
+        int | None, typer.Option(help="Processes (CUDA devices) that share each cell's batches.")
+    ] = None,
     metrics: Annotated[str, typer.Option(help="Which to take.")] = "accuracy,time,memory,flops",
     controls: Annotated[bool, typer.Option(help="Run the task's controls where missing.")] = True,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of source data.")] = None,
@@ -52,9 +56,17 @@ def run(
     from lra_bench import protocol as protocols
     from lra_bench.cell import parse_assignments, resolve_cell
     from lra_bench.cli.progress import RunReporter
+    from lra_bench.distributed import place
     from lra_bench.ladder import ladder_cells
+    from lra_bench.launch.processes import check_processes
     from lra_bench.report import terminal
 
+    here = place()
+    if here.size > 1 and not here.is_first and not dry_run:
+        from lra_bench import worker
+
+        raise typer.Exit(worker.main())  # told by the first what to do
+    processes = here.size if nproc is None else nproc
     assignments = parse_assignments(settings or [])
     for key, value in (("budget.steps", steps), ("budget.batch_size", batch_size)):
         if value is not None:
@@ -85,6 +97,10 @@ def run(
             climbed.append((name, rung.label, cell.run_id))
     # Ladders share their first rung: it is run once and stands in each.
     cells = list({cell.run_id: cell for cell in cells}.values())
+    if here.size > 1 and (len(cells) > 1 or processes != here.size):
+        raise UsageError("Under torchrun, run one cell at a time, and leave out --nproc: torchrun has it.")
+    for cell in cells:
+        check_processes(cell, processes)
     check_writable(results)
     console = terminal.console(stderr=as_json)
     if dry_run:
@@ -97,7 +113,13 @@ def run(
         try:
             with RunReporter(sys.stderr) as reporter:
                 record = api.run_with_controls(
-                    cell, loaded, results, overwrite=overwrite, controls=controls, on_event=reporter
+                    cell,
+                    loaded,
+                    results,
+                    overwrite=overwrite,
+                    controls=controls,
+                    processes=processes,
+                    on_event=reporter,
                 )
         except CellFailedError as error:
             # The other cells still have their turn.

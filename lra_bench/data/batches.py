@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,8 @@ class Batch:
     """(b,) int64, or (b, n) where every token has a label"""
     input_ids_2: Tensor | None = None
     mask_2: Tensor | None = None
+    whole: Tensor | None = None
+    """(2,) float32: labels and sequences of the batch that this is a part of; None for a whole one"""
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:
@@ -54,6 +56,7 @@ class Batch:
             self.labels.to(device, non_blocking=non_blocking),
             move(self.input_ids_2),
             move(self.mask_2),
+            move(self.whole),
         )
 
     def pin_memory(self) -> Batch:
@@ -68,6 +71,29 @@ class Batch:
             self.labels.pin_memory(),
             pin(self.input_ids_2),
             pin(self.mask_2),
+            pin(self.whole),
+        )
+
+    def part(self, rank: int, size: int) -> Batch:
+        """The share of process `rank` of `size`: whole rows, their number equal or one more in the last.
+
+        What the whole batch has decided stays: its padded length, and whether there is a mask.
+        """
+        if size == 1:
+            return self
+        rows = slice(rank * len(self) // size, (rank + 1) * len(self) // size)
+
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[rows].clone()  # a view would keep the whole
+
+        num_labels = (self.labels != IGNORED_LABEL).sum()
+        return Batch(
+            self.input_ids[rows].clone(),
+            cut(self.mask),
+            self.labels[rows].clone(),
+            cut(self.input_ids_2),
+            cut(self.mask_2),
+            torch.stack([num_labels, torch.full_like(num_labels, len(self))]).float(),
         )
 
 
@@ -92,11 +118,20 @@ class Batches(ABC):
         """The batch of a training step, see `training_indices`."""
         return self.batch(training_indices(self.num_examples, batch_size, seed, step))
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Every example once, in order; the last batch may be smaller. For evaluation."""
+    def in_order(self, batch_size: int, numbers: Iterable[int] | None = None) -> Iterator[Batch]:
+        """Every example once, in order; the last batch may be smaller. For evaluation.
+
+        numbers: of the batches to make, from 0; all by default.
+        """
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        for start in range(0, self.num_examples, batch_size):
+        for number in range(self.num_batches(batch_size)) if numbers is None else numbers:
+            start = number * batch_size
             yield self.batch(np.arange(start, min(start + batch_size, self.num_examples)))
+
+    def num_batches(self, batch_size: int, limit: int | None = None) -> int:
+        """Of `in_order`, for all examples or the first `limit`."""
+        wanted = self.num_examples if limit is None else min(limit, self.num_examples)
+        return math.ceil(wanted / batch_size)
 
 
 class BatchSource(Batches):

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,13 +132,15 @@ def prepare(
     workers: int | None = None,
     progress: Progress | None = None,
     root: Path | None = None,
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> PreparedSplit:
     """The first `count` examples of a split (all by default), made where they are not on disk yet.
 
     Shards that exist are kept, so that an interrupted preparation goes on where it was and a larger
     count adds to a smaller one; a shard that is not what was written is reported and made anew.
     Shards are made by `workers` threads (default: as many as there are cores), in `root` (default:
-    `cache_root()`). Any number of processes may prepare the same data at once.
+    `cache_root()`). Any number of processes may prepare the same data at once. A shard is made within
+    `turn()`, so that others can have the machine in between.
 
     Raises:
         DataError: the split has fewer examples; the source is missing; the cache can't be written.
@@ -165,7 +168,8 @@ def prepare(
     try:
         # Each job gets this thread's context, which may say where sources are (`cache.reading_from`).
         jobs: list[Future[datasets.Dataset]] = [
-            pool.submit(copy_context().run, _open_or_build, task, split, shard, warm_up) for shard in shards
+            pool.submit(copy_context().run, _open_or_build, task, split, shard, warm_up, turn)
+            for shard in shards
         ]
         for job in jobs:
             part = job.result()
@@ -219,7 +223,13 @@ def _once(function: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
-def _open_or_build(task: Task, split: Split, shard: _Shard, warm_up: Callable[[], None]) -> datasets.Dataset:
+def _open_or_build(
+    task: Task,
+    split: Split,
+    shard: _Shard,
+    warm_up: Callable[[], None],
+    turn: Callable[[], AbstractContextManager[None]],
+) -> datasets.Dataset:
     recorded = None
     if shard.record_path.exists():
         try:
@@ -229,8 +239,9 @@ def _open_or_build(task: Task, split: Split, shard: _Shard, warm_up: Callable[[]
             # Depending on the byte that changed, arrow and datasets raise nearly anything.
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             logger.warning("%s is damaged (%s); making it anew.", shard.path, reason)
-    warm_up()
-    digest = _build(task, split, shard)
+    with turn():
+        warm_up()
+        digest = _build(task, split, shard)
     if recorded is not None and digest != recorded:
         logger.warning(
             "%s: the examples made now differ from those recorded before. If the generator has changed, "

@@ -92,13 +92,13 @@ def _run(
         work.command,
         memory_limit_bytes=work.memory_limit_bytes,
         alone=alone,
+        threads=work.threads,
     )
     try:
         run_job(
             job,
             on_event,
             should_stop=lambda: stop.is_set() or claim.lost.is_set(),
-            threads=work.threads,
             time_limit_s=work.time_limit_s,
         )
     except InterruptedRunError:

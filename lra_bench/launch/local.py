@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -28,8 +27,7 @@ from lra_bench.errors import (
     UsageError,
 )
 from lra_bench.job import Job
-from lra_bench.launch.allocator import allocator_environment
-from lra_bench.launch.import_path import import_environment
+from lra_bench.launch.processes import worker_command, worker_environment
 from lra_bench.launch.watch import STOP_GRACE_S, Watch
 from lra_bench.records import RunRecord, Status, read_record
 
@@ -59,14 +57,12 @@ def run_job(
     on_event: Callable[[Event], None] = lambda _: None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    threads: int | None = None,
     time_limit_s: float | None = None,
 ) -> RunRecord:
     """Runs a cell to its record in a child process. May be called from any thread.
 
     Args:
         should_stop: asked now and then; True ends the run as SIGTERM does.
-        threads: of the child; all cores by default.
         time_limit_s: wall seconds of this attempt, waiting left out; then the cell ends as `timeout`.
 
     Raises:
@@ -78,18 +74,11 @@ def run_job(
     kills_before = oom_kills()
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            # -P: the working folder is not searched first, or a checkout of this project would hide
-            # the installed package.
-            [sys.executable, "-P", "-m", "lra_bench.worker"],
+            worker_command(job),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={
-                **os.environ,
-                **allocator_environment(),
-                **import_environment(),
-                **_thread_environment(threads),
-            },
+            env=worker_environment(job),
             # A terminal's Ctrl-C reaches the whole group; the parent alone decides when to stop.
             start_new_session=True,
         )
@@ -104,22 +93,23 @@ def run_job(
             with contextlib.suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(job.to_json()).encode())
                 child.stdin.close()
-            failure = _follow(child.stdout, follow)
+            failure, recorded = _follow(child.stdout, follow)
             code = child.wait()
         child.stdout.close()
         if failure is not None:
             raise failure
-        if code == 0:
+        if code == 0 or recorded:
             return read_record(job.cell.record_path(job.results))
         if received or watch.stopped or code == InterruptedRunError.exit_code:
             raise InterruptedRunError(
                 "Stopped. What was done is kept; the same command continues from there."
             )
         tail = _tail(log)
+        killed = code == -signal.SIGKILL or job.processes > 1  # torchrun ends with a code of its own
         ended: tuple[Status, str] | None = None
         if watch.timed_out:
             ended = "timeout", f"the cell passed its limit of {time_limit_s:g} s of wall time"
-        elif code == -signal.SIGKILL and oom_kills() > kills_before:
+        elif killed and oom_kills() > kills_before:
             if not job.alone:
                 raise CrowdedError("the kernel ended the worker for memory while others ran beside it")
             ended = "oom", "the kernel ended the worker for using too much memory"
@@ -129,19 +119,18 @@ def run_job(
                 f"the worker died at its limit of {job.memory_limit_bytes / 2**30:.3g} GiB of memory",
             )
         if ended is not None and job.ended is None:
-            return run_job(
-                replace(job, ended=ended, memory_limit_bytes=None), on_event, should_stop=should_stop
-            )
+            record_only = replace(job, ended=ended, memory_limit_bytes=None, processes=1)
+            return run_job(record_only, on_event, should_stop=should_stop)
         raise _death(code, tail)
 
 
-def _thread_environment(threads: int | None) -> dict[str, str]:
-    return {} if threads is None else {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> tuple[LraBenchError | None, bool]:
+    """Passes events on until the child closes its end.
 
-
-def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> LraBenchError | None:
-    """Passes events on until the child closes its end; returns the error that the child reported."""
+    Returns the error that the child reported, and whether it said that the record is written.
+    """
     failure: LraBenchError | None = None
+    recorded = False
     for line in stream:
         try:
             event = json.loads(line)
@@ -150,8 +139,9 @@ def _follow(stream: IO[bytes], on_event: Callable[[Event], None]) -> LraBenchErr
         if event["event"] == "failure":
             failure = _REPORTED.get(event["kind"], CellFailedError)(event["message"])
         else:
+            recorded |= event["event"] == "recorded"
             on_event(event)
-    return failure
+    return failure, recorded
 
 
 @contextlib.contextmanager

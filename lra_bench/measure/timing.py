@@ -83,10 +83,20 @@ class StepTimer:
 
     A session that compares models keeps one process per cell and calls `take` in each, round-robin, so that
     a disturbance hits all alike; `result` summarises at the end.
+
+    slowest: for a step that several processes take together: each of the numbers, the largest over them. All
+        then see the same seconds, and decide alike.
     """
 
-    def __init__(self, step: Callable[[], object], *, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        step: Callable[[], object],
+        *,
+        device: str | torch.device = "cpu",
+        slowest: Callable[[Sequence[float]], list[float]] = list,
+    ) -> None:
         self._step = step
+        self._slowest = slowest
         self._device = torch.device(device)
         self._samples: list[float] = []
         self._cpu_samples: list[float] = []
@@ -149,7 +159,7 @@ class StepTimer:
         with frozen_collector():
             while True:
                 self._sample()
-                elapsed = time.perf_counter() - start
+                (elapsed,) = self._slowest([time.perf_counter() - start])
                 enough = self.samples >= min_steps and elapsed >= min_seconds
                 spent = elapsed >= max_seconds and self.samples >= min(MIN_SAMPLES, min_steps)
                 if enough or spent or self.samples >= max_steps:
@@ -195,7 +205,9 @@ class StepTimer:
         synchronise(device)
         end, cpu_end = time.perf_counter_ns(), time.process_time_ns()
         on_device = events[0].elapsed_time(events[1]) / 1e3 if on_cuda else None
-        return (end - start) / 1e9, (cpu_end - cpu_start) / 1e9, on_device
+        found = [(end - start) / 1e9, (cpu_end - cpu_start) / 1e9, on_device or 0.0]
+        wall, cpu, longest_on_device = self._slowest(found)
+        return wall, cpu, None if on_device is None else longest_on_device
 
 
 def pooled(results: Sequence[StepTime]) -> StepTime:
@@ -275,17 +287,18 @@ def measure_step_time(
     warm_up_min_steps: int = 3,
     warm_up_min_seconds: float = 1.0,
     warm_up_max_seconds: float = 30.0,
+    slowest: Callable[[Sequence[float]], list[float]] = list,
 ) -> StepTime:
     """Warms up, then times `step` until there are `min_steps` samples over at least `min_seconds`.
 
     Slow steps end at `max_seconds`, but never with fewer than five samples (or `min_steps`, if that is
     less); very fast ones at `max_steps`. The batch should be on the device already: loading it is not
-    part of a step.
+    part of a step. `slowest` is as for `StepTimer`.
     """
     require(min_steps >= 1, "min_steps", min_steps, "at least 1")
     require(max_steps >= min_steps, "max_steps", max_steps, f"at least min_steps={min_steps}")
     require(max_seconds >= min_seconds, "max_seconds", max_seconds, f"at least min_seconds={min_seconds}")
-    timer = StepTimer(step, device=device)
+    timer = StepTimer(step, device=device, slowest=slowest)
     timer.warm_up(
         min_steps=warm_up_min_steps, min_seconds=warm_up_min_seconds, max_seconds=warm_up_max_seconds
     )

@@ -62,8 +62,9 @@ def _cell(model: str, task: str, old: list[RunRecord], new: list[RunRecord]) -> 
     sizes = [("parameters", one.model.parameters.total, other.model.parameters.total)]
     if one.flops and other.flops:
         sizes.append(("FLOPs, step", one.flops.step, other.flops.step))
-    if one.peak_memory and other.peak_memory and one.peak_memory.method == other.peak_memory.method:
-        sizes.append(("peak bytes, step", one.peak_memory.peak_bytes, other.peak_memory.peak_bytes))
+    was_memory, now_memory = one.comparable_peak_memory, other.comparable_peak_memory
+    if was_memory and now_memory and was_memory.method == now_memory.method:
+        sizes.append(("peak bytes, step", was_memory.peak_bytes, now_memory.peak_bytes))
     for metric, was_size, now_size in sizes:
         verdict: Verdict = "worse" if now_size > was_size else "better" if now_size < was_size else "same"
         yield Finding("exact", model, task, metric, verdict, was_size, now_size)
@@ -74,15 +75,16 @@ def _cell(model: str, task: str, old: list[RunRecord], new: list[RunRecord]) -> 
                 "exact", model, task, f"{name} data", "changed", was_data.sha256[:12], now_data.sha256[:12]
             )
     yield from _accuracy(model, task, old, new)
-    if one.step_time and other.step_time:
+    was_time, now_time = one.comparable_step_time, other.comparable_step_time
+    if was_time and now_time:
         yield Finding(
             "time",
             model,
             task,
             "step seconds",
             "not compared",
-            one.step_time.median_s,
-            other.step_time.median_s,
+            was_time.median_s,
+            now_time.median_s,
             "of two sessions: what changed may be the machine's load",
         )
 

@@ -90,7 +90,8 @@ def ladder_row(label: str, runs: Sequence[RunRecord]) -> dict[str, str]:
         return dict.fromkeys(COLUMNS, NOT_RUN) | {"step": label, "n": "0"}
     first = runs[0]
     scores = [record.accuracy.best.accuracy for record in runs if record.accuracy]
-    time, memory, ratio = first.step_time, first.peak_memory, first.model.ratio
+    time, memory = first.comparable_step_time, first.comparable_peak_memory
+    ratio = first.model.ratio
     return {
         "step": label,
         "accuracy": percent(sum(scores) / len(scores)) if scores else NOT_RUN,

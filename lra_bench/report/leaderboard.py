@@ -432,7 +432,7 @@ def _to_target(record: RunRecord) -> str:
 
 
 def _detail(record: RunRecord, label: str) -> list[str]:
-    flops = record.flops
+    flops, memory = record.flops, record.comparable_peak_memory
     return [
         label,
         record.task.name,
@@ -442,7 +442,7 @@ def _detail(record: RunRecord, label: str) -> list[str]:
         "fitted" if record.model.kind == "estimator" else f"{record.protocol.settings.budget.steps:,}",
         _to_target(record),
         str(record.protocol.tuning_trials),
-        binary_bytes(record.peak_memory.peak_bytes) if record.peak_memory else NOT_RUN,
+        binary_bytes(memory.peak_bytes) if memory else NOT_RUN,
         si(flops.step) if flops else NOT_RUN,
         record.run_id,
     ]

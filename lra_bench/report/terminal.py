@@ -153,6 +153,7 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
         if record.verdict:
             rows += [_control_row(level) for level in _strongest_first(record.verdict.controls)]
         rows += _published_rows(record)
+    several = f", over {record.processes} processes" if record.processes > 1 else ""
     if record.step_time:
         time = record.step_time
         noise = f"; noisy: {', '.join(time.noise)}" if time.noisy else ""
@@ -162,7 +163,7 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
                 duration(time.median_s),
                 f"median of {len(time.samples_s)}, "
                 f"{duration(time.median_low_s)} to {duration(time.median_high_s)}, "
-                f"batch {time.batch_size} x {time.length:,}{noise}",
+                f"batch {time.batch_size} x {time.length:,}{several}{noise}",
             )
         )
         rows.append(("Throughput", si(time.sequences_per_s, "seq/s"), si(time.tokens_per_s, "tokens/s")))
@@ -172,7 +173,9 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
             f"{name} {binary_bytes(count)}"
             for name, count in sorted(memory.breakdown.items(), key=lambda item: -item[1])[:3]
         )
-        rows.append(("Peak memory", binary_bytes(memory.peak_bytes), f"of one training step: {largest}"))
+        of = f"the largest of {record.processes} processes in a" if record.processes > 1 else "of one"
+        note = f"{of} training step: {largest}"
+        rows.append(("Peak memory", binary_bytes(memory.peak_bytes), note))
     if record.flops:
         flops = record.flops
         rows.append(("FLOPs", si(flops.step), f"per training step; forward {si(flops.forward)}"))

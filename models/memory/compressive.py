@@ -79,15 +79,21 @@ class Compressive(TransformerXL):
         learned = compressor == "convolution" and compressed_length > 0
         self.compression = nn.Linear(compression_rate * dim, dim) if learned else None
         self._loss: Tensor | None = None
+        self._count: Tensor | None = None
 
     @property
     def auxiliary_loss(self) -> Tensor | None:
         """The reconstruction loss of the last training pass."""
         return self._loss
 
+    @property
+    def auxiliary_count(self) -> Tensor | None:
+        """Tokens that a slot was compared for."""
+        return self._count
+
     def __getstate__(self) -> dict[str, Any]:
         # A loss belongs to its pass; with its graph it could be neither copied nor pickled.
-        return {**self.__dict__, "_loss": None}
+        return {**self.__dict__, "_loss": None, "_count": None}
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         length = x.shape[1]
@@ -184,7 +190,8 @@ class Compressive(TransformerXL):
         got = plain_attention(asking, stand_ins[0], stand_ins[1], leaving(self.real_slots(mask), rate))
         counted = segments(mask, segment, axis=1) & seen.any(dim=-1, keepdim=True)  # (b, t, s)
         difference = (got - expected).square().mean(dim=(-2, -1))
-        mean = (difference * counted).sum() / counted.sum().clamp(min=1)
+        self._count = counted.sum()
+        mean = (difference * counted).sum() / self._count.clamp(min=1)
         return self.reconstruction_weight * mean
 
     @classmethod

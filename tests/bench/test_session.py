@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from lra_bench.bench import session as sessions
 from lra_bench.bench.group import FEWEST_ROUNDS
 from lra_bench.bench.plan import resolve_plan
 from lra_bench.bench.records import load_sessions, read_session
@@ -35,12 +34,10 @@ def plan_of(*models, lengths=(16,), **changes):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_models_in_children(tmp_path_factory):
+def own_models_in_children():
     """The models of ill_mixers are importable in the processes of cells."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS))
-        # Tests that run side by side need not wait for one another: nothing here is compared in time.
-        patch.setattr(sessions, "MACHINE_LOCK", tmp_path_factory.mktemp("lock") / "lock")
         yield
 
 

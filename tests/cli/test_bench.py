@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lra_bench.bench import session as sessions
 from lra_bench.cli.bench import parse_lengths
 from lra_bench.cli.main import app, main
 from lra_bench.errors import UsageError
@@ -49,8 +48,7 @@ def test_lengths_are_read():
         parse_lengths("")
 
 
-def test_from_command_to_tables_list_and_show(tmp_path, monkeypatch):
-    monkeypatch.setattr(sessions, "MACHINE_LOCK", tmp_path / "lock")
+def test_from_command_to_tables_list_and_show(tmp_path):
     results, tables = tmp_path / "results", tmp_path / "tables.md"
     given = ["bench", "--models", "fnet", "--lengths", "16", *TINY, "--results", str(results)]
     done = CliRunner().invoke(app, [*given, "--forward-only", "--padded", "--tables", str(tables)])

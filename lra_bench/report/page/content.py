@@ -284,10 +284,11 @@ def _entry(record: RunRecord, environments: dict[str, str], file: str) -> Entry:
         found["test"] = f"{percent(accuracy.best.accuracy)} ({interval(accuracy.best.interval)})"
         found["validation"] = percent(accuracy.validation.accuracy)
         found["training"] = percent(accuracy.train.accuracy)
+    several = f" ({record.processes} processes)" if record.processes > 1 else ""
     if step:
-        found["step time"] = duration(step.median_s)
+        found["step time"] = duration(step.median_s) + several
     if memory:
-        found["peak memory"] = binary_bytes(memory.peak_bytes)
+        found["peak memory"] = binary_bytes(memory.peak_bytes) + several
     if record.flops:
         found["FLOPs a step"] = si(record.flops.step)
     found |= {

@@ -80,7 +80,8 @@ def _cost(axes: Axes, climb: Climb) -> None:
 
 def _costs(runs: Sequence[RunRecord]) -> dict[str, float]:
     for run in runs:
-        if run.flops and run.peak_memory:
-            sizes = {"FLOPs": run.flops.step, "peak memory": run.peak_memory.peak_bytes}
+        memory = run.comparable_peak_memory
+        if run.flops and memory:
+            sizes = {"FLOPs": run.flops.step, "peak memory": memory.peak_bytes}
             return {**sizes, "parameters": run.model.parameters.total}
     return {}
