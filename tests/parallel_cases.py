@@ -23,6 +23,7 @@ from lra_bench.data.batches import BatchSource
 from lra_bench.data.prepare import prepare
 from lra_bench.distributed import Group, connect, leave
 from lra_bench.evaluation import evaluate
+from lra_bench.measure.timing import measure_step_time
 from lra_bench.mixer import CONTRACT_ARGUMENTS
 from lra_bench.step_metrics import StepMetrics
 from lra_bench.train import StoppedError, Trainer
@@ -112,8 +113,14 @@ class Case:
             session="",
             group=self.group,
         )
-        time = metrics.time()
-        return {"memory": metrics.memory(), "time": time, "flops": metrics.flops()}
+        timed = measure_step_time(
+            metrics.stage().run,
+            slowest=self.group.largest,
+            min_steps=6,
+            min_seconds=0.0,
+            warm_up_min_seconds=0.0,
+        )
+        return {"memory": metrics.memory(), "time": timed.to_dict(), "flops": metrics.flops()}
 
 
 def main() -> None:

@@ -135,7 +135,7 @@ def test_an_estimator_becomes_an_ordinary_record(tmp_path):
     assert np.array_equal(packed["best"], packed["last"])
     assert (packed["best"] == packed["labels"]).sum() == accuracy.best.correct
     kinds = [event["event"] for event in events if event["event"] != "prepare"]
-    assert kinds == ["prepared", "measured", "phase", "fit", "fit", "phase"]
+    assert kinds == ["prepared", "measured", "phase", "fit", "fit", "phase", "recorded"]
     assert not cell.partial_folder(tmp_path).exists()
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import toy_protocol
+from rich.console import Console
 
 from lra_bench import registry
 from lra_bench.records import PeakMemoryPart, RunRecord
-from lra_bench.report.ladders import ENOUGH, climbs, ladder_table, stands_on
+from lra_bench.regression.records import compare_records
+from lra_bench.report.ladders import ENOUGH, climbs, ladder_row, ladder_table, stands_on
 from lra_bench.report.leaderboard import leaderboard
 from lra_bench.report.plots.ladder import ladder_figure
 from lra_bench.report.plots.style import svg_text
+from lra_bench.report.scoring import NOT_RUN
+from lra_bench.report.terminal import print_record
 
 GROUPBERT = registry.models.get("groupbert").ladder
 LADDERS = [entry for entry in registry.models if entry.ladder]
@@ -92,3 +99,17 @@ def test_the_figure_shows_accuracy_and_cost_of_each_step(base: RunRecord) -> Non
     for line in cost.lines:  # all runs were made from one
         assert list(line.get_xdata()) == pytest.approx([1, 1, 1, 1])
     assert svg_text(figure) == svg_text(ladder_figure(found, "board", commit="abc"))
+
+
+def test_memory_and_time_of_several_processes_stand_in_no_table(base: RunRecord) -> None:
+    """A record says them with their number; beside those of one process they would be compared."""
+    one = climbed(base, 1)[0]
+    two = one.model_copy(update={"environment": {**one.environment, "processes": 2}})
+    shown = {record.processes: ladder_row("step", [record])["peak memory"] for record in (one, two)}
+    assert shown == {1: "100 B", 2: NOT_RUN}
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_record(console, two, toy_protocol(), Path("there"))
+    assert "of the largest of 2 processes in a training step" in console.export_text()
+    compared = {record.processes: compare_records([one], [record]) for record in (one, two)}
+    metrics = {count: {finding.metric for finding in found} for count, found in compared.items()}
+    assert metrics[1] - metrics[2] == {"peak bytes, step"}
