@@ -173,7 +173,7 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
             f"{name} {binary_bytes(count)}"
             for name, count in sorted(memory.breakdown.items(), key=lambda item: -item[1])[:3]
         )
-        of = f"the largest of {record.processes} processes in a" if record.processes > 1 else "of one"
+        of = f"of the largest of {record.processes} processes in a" if record.processes > 1 else "of one"
         note = f"{of} training step: {largest}"
         rows.append(("Peak memory", binary_bytes(memory.peak_bytes), note))
     if record.flops:
