@@ -35,11 +35,7 @@ class Watch:
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
     def note(self, event: Mapping[str, Any]) -> None:
-<<<<<<< ours
-        """An event of the child. One that says it waits, for its cell or the device, holds until the next."""
-=======
         """An event of the child's. After one that says it waits, it does until the next."""
->>>>>>> theirs
         self._waiting = event["event"] == "phase" and event["phase"].startswith("wait")
 
     def __enter__(self) -> Self:
