@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -67,13 +68,11 @@ def test_step_times_are_stored_beside_the_calibration_and_compared_with_it(
         return math.log(2 * factor) + (0.01 if reverse else -0.01)
 
     monkeypatch.setattr("lra_bench.regression.timing.pair_ratio", pair)
+    known = Evidence(revision="r", torch="2", processor="p")
+    monkeypatch.setattr("lra_bench.regression.check.gather", lambda *_, **__: known)
+    monkeypatch.setattr("lra_bench.regression.check.probe_server", lambda **_: nullcontext())
     loaded = load_rules(rules)
-    quick = loaded.model_copy(
-        update={
-            "time": loaded.time.model_copy(update={"baseline_pairs": 6}),
-            "learning": loaded.learning.model_copy(update={"models": []}),
-        }
-    )
+    quick = loaded.model_copy(update={"time": loaded.time.model_copy(update={"baseline_pairs": 6})})
     evidence = current_evidence(quick, ["transformer"], repository=tmp_path, seeds=1)
     baseline = tmp_path / "baseline.json"
     write_evidence(baseline, evidence)
@@ -115,6 +114,7 @@ def test_only_what_is_asked_for_is_compared(monkeypatch: pytest.MonkeyPatch, tmp
     write_evidence(tmp_path / "baseline.json", evidence)
     now = evidence.model_copy(update={"cells": cells[:1]})
     monkeypatch.setattr("lra_bench.regression.check.gather", lambda *_, **__: now)
+    monkeypatch.setattr("lra_bench.regression.check.probe_server", lambda **_: nullcontext())
     rules = Rules(tasks=["recall"])
     found = run_check(str(tmp_path / "baseline.json"), rules, ["transformer"], repository=tmp_path)
     assert {one.verdict for one in found.findings} == {"same"}
