@@ -36,6 +36,8 @@ _QUIET = {
     # Ray kills workers when memory runs low, and the cell that is killed need not be the one that took it.
     # The cells' own processes have limits.
     "RAY_memory_monitor_refresh_ms": "0",
+    # Workers have a low priority by default, and what a cell takes would depend on what else goes on.
+    "RAY_worker_niceness": "0",
 }
 
 
