@@ -1,6 +1,6 @@
 """A sweep through everything that can go wrong, compared with an undisturbed one.
 
-    PYTHONPATH=tests python tests/benchmarks/sweep_survival.py [--seeds 3] [--steps 60] [--kill-every 6] [--toys]
+    PYTHONPATH=tests python tests/benchmarks/sweep_survival.py [--seeds 3] [--steps 60] [--toys]
 
 Two sweeps work on one folder. Meanwhile workers are killed with SIGKILL at random, one sweep is killed and
 started again, the other is interrupted and started again, a finished record is cut short, and the disk is
@@ -11,6 +11,7 @@ were run again, records damaged, and differences from the undisturbed sweep othe
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import os
 import random
@@ -107,6 +108,7 @@ class SweepProcess:
         self.log = log
         self.codes: list[int] = []
         self.start()
+        atexit.register(self.abandon)
 
     def start(self) -> None:
         environment = {**os.environ, "LRA_BENCH_CHECKPOINT_S": "0.5"}
@@ -119,6 +121,11 @@ class SweepProcess:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
         self.codes.append(self.process.wait())
+
+    def abandon(self) -> None:
+        """Where this script itself is ended."""
+        if self.is_running:
+            self.end(signal.SIGINT)
 
     @property
     def is_running(self) -> bool:
@@ -247,9 +254,10 @@ def main() -> int:
     parser.add_argument("--toys", action="store_true", help="models of the tests: seconds a cell")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--kill-every", type=float, default=6.0, help="seconds, on average")
+    parser.add_argument("--kill-every", type=float, help="seconds; by default what two cells take")
     parser.add_argument("--seed", type=int, default=0, help="of what is killed when")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the disk is unmounted
     with tempfile.TemporaryDirectory() as folder:
         whole, parts, logs = (Path(folder) / name for name in ("whole", "parts", "logs"))
         for path in (whole, parts, logs):
@@ -262,6 +270,7 @@ def main() -> int:
         print(
             f"undisturbed: {given.cells} cells in {whole_s:.0f} s, exit code {undisturbed.codes}", flush=True
         )
+        given.kill_every = given.kill_every or 2 * whole_s / given.cells
         with small_disk(parts) as disk:
             started = time.monotonic()
             done, witness = disturb(given, parts, logs, disk)
