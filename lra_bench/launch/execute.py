@@ -8,12 +8,15 @@ raised; a disk that is full is waited for.
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
+from lra_bench.cell import Cell
 from lra_bench.errors import CrowdedError, LraBenchError, StorageError
 from lra_bench.job import Job
-from lra_bench.launch.claims import Claim, remove_leftovers
+from lra_bench.launch.claims import Claim, claim_path, remove_leftovers
 from lra_bench.launch.controls import level_of, no_score
 from lra_bench.launch.launcher import Outcome, State, Work
 from lra_bench.launch.local import Event, InterruptedRunError, WorkerDiedError, run_job
@@ -112,6 +115,22 @@ def _run(
     except LraBenchError as error:
         return _outcome(work, "failed", str(error))
     return _outcome(work, "done")
+
+
+def clear_up(cell: Cell, results: Path) -> None:
+    """Removes what is left of a finished cell whose runner died before it could: a claim, a checkpoint.
+
+    Raises:
+        StorageError: the folder can't be written.
+    """
+    record, partial = cell.record_path(results), cell.partial_folder(results)
+    if not (claim_path(record).exists() or partial.exists()):
+        return
+    claim = Claim.take(record)
+    if claim is not None:  # else its runner lives, and clears up itself
+        shutil.rmtree(partial, ignore_errors=True)
+        remove_leftovers(record)
+        claim.release()
 
 
 def is_settled(found: Standing, retry: bool) -> bool:

@@ -6,6 +6,7 @@ number of machines, and a later one, add up: a cell is done when a valid record 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from lra_bench.cell import Cell
 from lra_bench.errors import LraBenchError, StorageError
 from lra_bench.launch.claims import is_held
-from lra_bench.launch.execute import FIRST_WAIT_S, LONGEST_WAIT_S, is_settled
+from lra_bench.launch.execute import FIRST_WAIT_S, LONGEST_WAIT_S, clear_up, is_settled
 from lra_bench.launch.launcher import Launcher, Outcome, Work
 from lra_bench.launch.standing import Standing, standing
 from lra_bench.records import wall_seconds
@@ -250,6 +251,8 @@ class Sweep:
         entry.status, entry.reason = record.status, record.reason or ""
         entry.accuracy = record.accuracy.best.accuracy if record.accuracy else None
         entry.took_s = wall_seconds(record)
+        with contextlib.suppress(StorageError):
+            clear_up(entry.cell, entry.item.results)
         self._set(entry, "failed" if found.kind == "error" else "done")
 
     def _look_elsewhere(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from harness import toy_cell
 
 from lra_bench.cell import Cell
 from lra_bench.errors import StorageError
-from lra_bench.launch.claims import Claim
+from lra_bench.launch.claims import Claim, claim_path, host_identity
 from lra_bench.launch.launcher import Outcome, State, Work
 from lra_bench.records import RunRecord, read_record, write_record
 from lra_bench.sweep import engine
@@ -228,6 +229,26 @@ def test_a_record_that_is_damaged_while_the_sweep_runs(items: list[Item], base: 
     assert launcher.ran == [*ids(items), items[1].cell.run_id]
     assert all(entry.is_ok for entry in sweep.entries)
     assert read_record(path).run_id == items[1].cell.run_id
+
+
+def test_what_a_dead_runner_left_of_a_finished_cell_is_cleared_up(items: list[Item], base: RunRecord) -> None:
+    """A sweep was killed, and its worker came as far as the record; another cell is being finished now."""
+    dead, alive = items[1], items[2]
+    for item in (dead, alive):
+        write(base, item.cell, item.results)
+        partial = item.cell.partial_folder(item.results)
+        partial.mkdir()
+        (partial / "checkpoint.pt").write_bytes(b"")
+    path = claim_path(dead.cell.record_path(dead.results))
+    gone = {"host": host_identity(), "pid": 2**22 + 1, "started": "1", "token": "t", "lease_s": 120.0}
+    path.write_text(json.dumps(gone))
+    claim = Claim.take(alive.cell.record_path(alive.results))
+    assert claim is not None
+    run(Sweep(items, Played(base)))
+    assert not path.exists()
+    assert not dead.cell.partial_folder(dead.results).exists()
+    assert claim.path.exists()
+    assert alive.cell.partial_folder(alive.results).exists()
 
 
 def test_a_killed_worker_is_started_again_and_one_that_always_dies_is_given_up(
