@@ -239,7 +239,7 @@ def test_options_are_checked_before_any_work():
 
 
 def test_only_estimators_are_estimators():
-    with pytest.raises(OptionError, match="does not extend Estimator"):
+    with pytest.raises(UsageError, match="is no Estimator"):
         cell_of("NoEstimator")
 
 
