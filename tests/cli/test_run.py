@@ -110,7 +110,7 @@ def test_a_killed_worker_is_no_record(tmp_path: Path, environment: dict[str, str
 def test_a_signal_keeps_what_there_is_and_the_same_command_continues(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
-    protocol = write_protocol(tmp_path, budget__steps=2000, budget__evaluate_every=400)
+    protocol = write_protocol(tmp_path, budget__steps=600, budget__evaluate_every=200)
     whole = call(command(protocol, tmp_path / "whole", "--metrics", "accuracy"), environment)
     assert whole.returncode == 0, whole.stderr
 
