@@ -9,6 +9,8 @@ import subprocess
 import sys
 import sysconfig
 
+_OURS = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
+
 
 def import_environment() -> dict[str, str]:
     """PYTHONPATH for a child process, if this one looks in folders that a fresh interpreter would not.
@@ -19,8 +21,18 @@ def import_environment() -> dict[str, str]:
     named = os.environ.get("PYTHONPATH", "")
     ours = [*_fresh_path(named), os.getcwd(), sysconfig.get_path("scripts")]
     known = set(map(os.path.realpath, ours))
-    further = [one for one in sys.path if os.path.isdir(one) and os.path.realpath(one) not in known]
+    further = [
+        one
+        for one in sys.path
+        if os.path.isdir(one) and os.path.realpath(one) not in known and not _hides_us(one)
+    ]
     return {"PYTHONPATH": os.pathsep.join([*filter(None, [named]), *further])} if further else {}
+
+
+def _hides_us(folder: str) -> bool:
+    """Whether a package of our name lies there that is not the one that runs: a checkout, for example."""
+    other = os.path.join(folder, "lra_bench")
+    return os.path.isdir(other) and os.path.realpath(other) != _OURS
 
 
 @functools.cache

@@ -31,3 +31,14 @@ def test_folders_that_were_added_reach_children(tmp_path: Path, monkeypatch: pyt
     assert found_by_a_child("mine_added")
     assert found_by_a_child("mine_named")
     assert not found_by_a_child("mine_working")
+
+
+def test_a_checkout_does_not_hide_the_package_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is no longer the working folder, which is left out in any case.
+    (tmp_path / "lra_bench").mkdir()
+    (tmp_path / "mine.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert not found_by_a_child("mine")
+    assert found_by_a_child("lra_bench.tasks")

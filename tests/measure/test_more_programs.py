@@ -18,8 +18,10 @@ ALLOCATOR = {"fused": 14_290_224, "sort": 20_971_520, "fourier": 8_388_624}
 """The convolution's workspace is its library's affair, which differs between processors."""
 OUTSIDE_SHARE, OUTSIDE_BYTES = 0.01, 150_000
 """What memray may see beyond the allocator: Python's objects and buffers of libraries."""
-TRANSFORM_BYTES = 4 * 1_048_576
-"""The Fourier transform's library takes a copy of its data from elsewhere; section 5.6."""
+COPY_BYTES = 4 * 1_048_576
+"""Of the Fourier transform's data."""
+TRANSFORM_COPIES = {"fourier": (1, 2.25)}
+"""Copies that its library takes from elsewhere, section 5.6: 1 on an Intel Xeon, 2.13 on an AMD EPYC."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +78,6 @@ def test_an_outside_tracer_sees_the_allocators_bytes_and_hardly_more(name):
     command = [sys.executable, str(script), name]
     traced = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     outside = int(traced.stdout) - measure(name).step_bytes
-    if name == "fourier":
-        outside -= TRANSFORM_BYTES
-    assert 0 <= outside <= OUTSIDE_SHARE * int(traced.stdout) + OUTSIDE_BYTES
+    least, most = TRANSFORM_COPIES.get(name, (0, 0))
+    allowed = OUTSIDE_SHARE * int(traced.stdout) + OUTSIDE_BYTES
+    assert least * COPY_BYTES <= outside <= most * COPY_BYTES + allowed
