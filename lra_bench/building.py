@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from lra_bench import registry
@@ -16,6 +15,7 @@ from lra_bench.estimator import Estimator
 from lra_bench.mixer import CONTRACT_ARGUMENTS, TokenMixer
 from lra_bench.protocol import Architecture
 from lra_bench.registry import Entry, Option, options_of, resolve_options
+from lra_bench.shapes import shapes_only
 from lra_bench.stack import EncoderStack
 
 MATCH = "parameter_match"
@@ -148,7 +148,7 @@ def matched_ffn_dim(
     """
 
     def count(one: Entry, own: Mapping[str, Any], width: int) -> int:
-        with torch.device("meta"):
+        with shapes_only():
             built = build_encoder(one, own, architecture.model_copy(update={"ffn_dim": width}), max_length)
         return sum(parameter.numel() for parameter in built.parameters())
 

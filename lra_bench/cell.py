@@ -22,6 +22,7 @@ from lra_bench.mixer import CONTRACT_ARGUMENTS
 from lra_bench.protocol import Protocol, Settings, digest
 from lra_bench.records import PARTIAL_SUFFIX, SCHEMA
 from lra_bench.registry import Entry
+from lra_bench.shapes import shapes_only
 
 Metric = Literal["accuracy", "time", "memory", "flops"]
 METRICS: tuple[Metric, ...] = ("accuracy", "time", "memory", "flops")
@@ -261,13 +262,12 @@ def _check_applicable(model: Entry, task: Entry) -> None:
 
 def _check_builds(entry: Entry, options: Mapping[str, Any], settings: Settings, task: Task) -> None:
     """Builds the model without memory, so that a value out of range is found before any work."""
-    import torch
 
     if entry.kind == "estimator":
         build_estimator(entry, options, task.spec, seed=0)
         return
     architecture = settings.architecture
-    with torch.device("meta"):
+    with shapes_only():
         build_model(entry, options, architecture, task.spec)
 
 

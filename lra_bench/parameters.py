@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from lra_bench.building import build_model
@@ -14,6 +13,7 @@ from lra_bench.data.task import TaskSpec
 from lra_bench.encoder import Embedding
 from lra_bench.protocol import Architecture
 from lra_bench.registry import Entry
+from lra_bench.shapes import shapes_only
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def count_parameters(
     entry: Entry, options: Mapping[str, Any], architecture: Architecture, spec: TaskSpec
 ) -> Parameters:
     """Builds the model on the meta device for its length and for twice that; what grows depends on length."""
-    with torch.device("meta"):
+    with shapes_only():
         model = build_model(entry, options, architecture, spec)
         longer = build_model(entry, options, architecture, replace(spec, max_length=2 * spec.max_length))
     sizes, longer_sizes = _sizes(model), _sizes(longer)

@@ -23,6 +23,7 @@ from lra_bench.measure.timing import StepTime, measure_step_time
 from lra_bench.optimization import autocast, build_optimizer, training_step
 from lra_bench.protocol import Settings
 from lra_bench.records import StepMode
+from lra_bench.shapes import shapes_only
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class StepMetrics:
     def flops(self) -> dict[str, Any]:
         """`records.FlopsPart` as a dictionary. Counted on meta tensors: takes no memory and no data."""
         size = (self.shape["batch_size"], self.shape["length"])
-        with torch.device("meta"):
+        with shapes_only():
             model = self.build()
             ids = torch.zeros(size, dtype=torch.int64)
             mask = None if self.spec.fixed_length else torch.ones(size, dtype=torch.bool)

@@ -43,6 +43,7 @@ def test_run_load_records_and_leaderboard(tmp_path: Path) -> None:
     assert again.provenance["finished"] >= record.provenance["finished"]
 
 
+@pytest.mark.slow
 def test_controls_are_run_first_and_stand_in_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

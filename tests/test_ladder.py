@@ -47,6 +47,7 @@ def test_options_are_the_ladders_own() -> None:
         ladder_cells("linformer", "recall", device="cpu", assignments={"model.rank": 8})
 
 
+@pytest.mark.slow
 def test_the_command_runs_every_rung_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,13 +15,13 @@ from lra_bench.cli.main import main
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = [README, *(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
-COMMANDS = [
+COMMANDS = dict.fromkeys(
     line.partition("#")[0].strip()
     for document in DOCUMENTS
     for block in re.findall(r"```sh\n(.*?)```", document, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("lra-bench ")
-]
+)
 FILES = {
     name: content
     for document in DOCUMENTS
@@ -48,6 +48,7 @@ def test_commands(
     elif words[1] in ("check", "compare", "history") or words[1:3] in (
         ["data", "prepare"],
         ["data", "verify"],
+        ["env", "--check"],
     ):
         words += ["--help"]
     elif words[1] == "leaderboard":

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-import datasets
+from typing import TYPE_CHECKING, Any, Literal
 
 from lra_bench.data.batches import Batch, Batches, BatchSource
 from lra_bench.data.building import build_task, resolve_task_options
@@ -17,6 +15,9 @@ from lra_bench.data.prepare import PreparedSplit, Progress, prepare
 from lra_bench.data.task import SPLITS, Split, Task, TaskSpec
 from lra_bench.errors import UsageError, require, suggest
 from lra_bench.registry import Entry, tasks
+
+if TYPE_CHECKING:
+    import datasets
 
 
 class Loader:

@@ -20,11 +20,10 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets
 import numpy as np
 import pyarrow as pa
-from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
 from lra_bench.data.cache import remove_stale_temporaries, split_folder
@@ -34,6 +33,9 @@ from lra_bench.data.hashing import SEQUENCE_COLUMNS, update_with_examples
 from lra_bench.data.task import Split, Task, TaskSpec
 from lra_bench.errors import DataError, require
 from lra_bench.files import atomic_path, write_atomically
+
+if TYPE_CHECKING:
+    import datasets
 
 FINGERPRINTS_NAME = "fingerprints.json"
 
@@ -182,7 +184,7 @@ def prepare(
                 progress(done, count)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    dataset = datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+    dataset = _concatenated(parts)
     fingerprint = hasher.hexdigest()
     _note_fingerprint(folder, count, fingerprint)
     return PreparedSplit(task.spec, split, dataset, fingerprint)
@@ -251,11 +253,20 @@ def _open_or_build(
     return _open(shard)
 
 
+def _concatenated(parts: list[datasets.Dataset]) -> datasets.Dataset:
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+
+
 def _build(task: Task, split: Split, shard: _Shard) -> str:
+    from datasets import Features
+    from datasets.arrow_writer import ArrowWriter
+
     table = task.examples(split, shard.start, shard.stop)
     check_examples(task.spec, table, shard.start, shard.stop)
     with atomic_path(shard.path) as temporary:
-        features = datasets.Features.from_arrow_schema(table.schema)
+        features = Features.from_arrow_schema(table.schema)
         writer = ArrowWriter(path=str(temporary), features=features)
         try:
             writer.write_table(table, writer_batch_size=max(1, table.num_rows))
@@ -282,7 +293,9 @@ def _open_checked(shard: _Shard, expected: str) -> datasets.Dataset:
 
 
 def _open(shard: _Shard) -> datasets.Dataset:
-    part = datasets.Dataset.from_file(str(shard.path))
+    from datasets import Dataset  # late: it takes a second
+
+    part = Dataset.from_file(str(shard.path))
     if len(part) != shard.size or not {"input_ids", "label"} <= set(part.column_names):
         raise DataError(f"it has {len(part)} rows of {part.column_names}, expected {shard.size} examples")
     return part

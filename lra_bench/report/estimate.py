@@ -37,10 +37,11 @@ def counted_step_flops(cell: Cell) -> int | None:
     from lra_bench.building import build_model
     from lra_bench.errors import LraBenchError
     from lra_bench.measure.flops import count_flops
+    from lra_bench.shapes import shapes_only
 
     spec = cell.build_task().spec
     try:
-        with torch.device("meta"):
+        with shapes_only():
             model = build_model(cell.model_entry, cell.model_options, cell.settings.architecture, spec)
             ids = torch.zeros((1, spec.max_length), dtype=torch.int64)
         counted = count_flops(model, (ids, None, ids, None) if spec.paired else (ids, None))

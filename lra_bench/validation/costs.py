@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lra_bench.measure.flops import count_flops
 from lra_bench.measure.saved import saved_bytes
+from lra_bench.shapes import shapes_only
 from lra_bench.validation.finding import Finding, failed, note, passed, skipped
 from lra_bench.validation.growth import Growth, fit, parse_growth
 from lra_bench.validation.subject import Subject
@@ -23,7 +24,7 @@ LENGTHS = (256, 512, 1024, 2048)
 
 def counted_flops(subject: Subject, length: int) -> int:
     """Of one forward pass over one sequence, counted on meta tensors."""
-    with torch.device("meta"):
+    with shapes_only():
         module = subject.build()
         x = torch.empty(1, length, subject.sizes.dim, requires_grad=True)
     return count_flops(module, (x, None)).forward

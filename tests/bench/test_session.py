@@ -117,7 +117,8 @@ def test_bytes_and_flops_repeat_exactly_and_a_finished_session_is_kept(measured)
     again = run_session(plan, results, on_event=events.append)
     assert [event["event"] for event in events] == ["finished"]
     assert again == session
-    other = run_session(plan, results, new=True)
+    smaller = plan_of("ill_mixers:Scale", "linformer")
+    other = run_session(smaller, results)
     assert other.record.session != session.record.session
     assert len(load_sessions(results)) == 2
     for cell in other.cells:
@@ -158,9 +159,10 @@ def test_what_did_not_fit_is_not_tried_at_greater_lengths(tmp_path):
     assert "a fault of its own" in session.find("ill_mixers:Broken", 32, False).reason, "it is no limit"
 
 
+@pytest.mark.slow
 def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, "-P", "-m", "lra_bench.cli.main", "bench", "--models", "ill_mixers:Scale,fnet"]
-    command += ["--lengths", "16,24,32", "--batch-size", "2", "--cell-seconds", "1", "--device", "cpu"]
+    command = [sys.executable, "-P", "-m", "lra_bench.cli.main", "bench", "--models", "fnet"]
+    command += ["--lengths", "16,24", "--batch-size", "2", "--cell-seconds", "0.5", "--device", "cpu"]
     command += ["--results", str(tmp_path), "--json", "--processes", "1"]
     for key, value in SMALL.items():
         command += ["--set", f"{key}={value}"]
@@ -180,7 +182,7 @@ def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
     (folder,) = tmp_path.glob("bench/*/*")
     partly = read_session(folder)
     assert not partly.record.complete
-    assert len(partly.cells) < 12
+    assert len(partly.cells) < 6
     done = {path: path.read_bytes() for path in (folder / "cells").iterdir()}
 
     second = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
@@ -188,9 +190,7 @@ def test_an_interrupted_session_goes_on_where_it_was(tmp_path):
     assert {path: path.read_bytes() for path in done} == done, "finished groups stay as they were"
     rows = json.loads(second.stdout)
     assert {(row["model"], row["length"]) for row in rows} == {
-        (model, length)
-        for model in ("ill_mixers:Scale", "fnet", "transformer", "transformer_explicit")
-        for length in (16, 24, 32)
+        (model, length) for model in ("fnet", "transformer", "transformer_explicit") for length in (16, 24)
     }
     assert not (folder / "partial").exists()
 

@@ -106,16 +106,25 @@ def test_a_killed_worker_is_no_record(tmp_path: Path, environment: dict[str, str
     assert load_records(results) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_what_there_is_and_the_same_command_continues(
-    tmp_path: Path, environment: dict[str, str], number: signal.Signals
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
+    """Ctrl-C, then SIGTERM to what continues, then to the end."""
     protocol = write_protocol(tmp_path, budget__steps=600, budget__evaluate_every=200)
     whole = call(command(protocol, tmp_path / "whole", "--metrics", "accuracy"), environment)
     assert whole.returncode == 0, whole.stderr
-
     results = tmp_path / "parts"
     arguments = command(protocol, results, "--metrics", "accuracy")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stop_in_training(arguments, environment, number)
+        assert list(results.rglob("checkpoint.pt"))
+        assert load_records(results) == []
+    done = call(arguments, environment)
+    assert done.returncode == 0, done.stderr
+    assert lasting(load_records(results)[0]) == lasting(load_records(tmp_path / "whole")[0])
+
+
+def stop_in_training(arguments: list[str], environment: dict[str, str], number: signal.Signals) -> None:
     process = subprocess.Popen(
         arguments, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -123,17 +132,14 @@ def test_a_signal_keeps_what_there_is_and_the_same_command_continues(
     for line in process.stderr:
         if ": Training" in line:
             break
-    time.sleep(0.5)  # well into it
+    time.sleep(0.3)  # well into it
     process.send_signal(number)
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 130, rest
     assert "the same command continues" in rest
-    assert list(results.rglob("checkpoint.pt"))
-    done = call(arguments, environment)
-    assert done.returncode == 0, done.stderr
-    assert lasting(load_records(results)[0]) == lasting(load_records(tmp_path / "whole")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker through /proc")
 def test_a_killed_command_continues_to_the_same_record(tmp_path: Path, environment: dict[str, str]) -> None:
     """SIGKILL to parent and worker in several phases; the run still ends as if nothing had happened."""

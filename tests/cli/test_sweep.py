@@ -56,6 +56,7 @@ def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
     raise AssertionError(f"no line began with {beginning!r}: {''.join(seen)}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
 def test_a_sweep_through_kills_ends_as_if_nothing_had_happened(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -101,6 +102,7 @@ def test_a_sweep_through_kills_ends_as_if_nothing_had_happened(
     assert [path.name for path in left] == [f"{finished[0].name}.damaged-1"], "no claim, no temporary file"
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_keeps_what_there_is_and_says_what_failed(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

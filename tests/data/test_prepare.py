@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import arrow_writer
 
 from lra_bench import files
-from lra_bench.data import prepare as prepare_module
 from lra_bench.data.cache import data_root, reading_from, split_folder
 from lra_bench.data.columns import ragged_column
 from lra_bench.data.prepare import prepare
@@ -237,12 +237,12 @@ def test_a_cache_that_cannot_be_written_is_named(counting_task, tmp_path):
 
 
 def test_a_disk_that_fills_up_leaves_no_final_file(counting_task, tmp_path, monkeypatch):
-    class FullDisk(prepare_module.ArrowWriter):
+    class FullDisk(arrow_writer.ArrowWriter):
         def write_table(self, *args, **kwargs):
             super().write_table(*args, **kwargs)
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare_module, "ArrowWriter", FullDisk)
+    monkeypatch.setattr(arrow_writer, "ArrowWriter", FullDisk)
     with pytest.raises(DataError, match=r"Cannot write .*shard-00000.*No space left"):
         prepare(counting_task(), "test", root=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

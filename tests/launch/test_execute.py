@@ -216,6 +216,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path_factory.getbasetemp() / "toy-cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("environment")
 def test_limits_are_records(tmp_path: Path) -> None:
     """Real workers: one is too slow, one too large, one is like a run by hand."""

@@ -57,6 +57,7 @@ def predictions(record: RunRecord, results: Path) -> list[int]:
         return [*found["best"].tolist(), *found["last"].tolist()]
 
 
+@pytest.mark.slow
 def test_killed_in_two_processes_and_continued_in_one(tmp_path: Path) -> None:
     protocol = toy_protocol(**NO_DROPOUT, budget__steps=40)
     cell = toy_cell(protocol=protocol)

@@ -132,6 +132,7 @@ def test_padding_does_not_change_the_plan(length: int) -> None:
             assert set(slots) == blocks_seen(mixer, head, own, alone)
 
 
+@pytest.mark.slow
 def test_order_is_the_references() -> None:
     """The hash on tensors is the hash on Python's integers, and in [0, 2^32)."""
     numbers = [0, 1, 2, 63, 12345, 2**31, 2**32 - 1]
