@@ -33,6 +33,9 @@ class Finding:
     note: str = ""
     accepted: bool = False
     """A change that was announced; reported, and no regression."""
+    low: float | None = None
+    high: float | None = None
+    """Between these two lies what `after` estimates; None where it was counted."""
 
     @property
     def is_regression(self) -> bool:

@@ -101,7 +101,8 @@ def _name(key: SeriesKey) -> str:
 def _timed(finding: Finding, extra: str) -> Result:
     assert isinstance(finding.after, float | int)
     name = f"{finding.model}, {finding.task}: {finding.metric} (check, cpu, fp32)"
-    return Result(name, "x baseline", float(finding.after), False, None, f"{finding.note}, {extra}")
+    spread = None if finding.low is None or finding.high is None else (finding.high - finding.low) / 2
+    return Result(name, "x baseline", float(finding.after), False, spread, f"{finding.note}, {extra}")
 
 
 def _number(value: float | str | None) -> bool:

@@ -154,7 +154,9 @@ def test_a_check_s_figures_go_to_the_action(tmp_path: Path) -> None:
     slower = time_finding(TimeVerdict(NASTY, "slower", 1.2, 1.1, 1.3, 6, 12.0), Rules())
     unknown = time_finding(TimeVerdict("m", "failed", None, None, None, 0, 1.0), Rules())
     write_benchmarks(tmp_path, results_of_check(Check(after, after, (slower, unknown))))
-    smaller = {one["name"]: one["value"] for one in entries(tmp_path / "smaller.json")}
+    found = entries(tmp_path / "smaller.json")
+    assert [one["range"] for one in found if "step time" in one["name"]] == ["± 0.1"]
+    smaller = {one["name"]: one["value"] for one in found}
     cell = "linformer, listops: {} (check cccccccc, cpu, fp32)"
     assert smaller[cell.format("parameters")] == 100
     assert smaller[cell.format("FLOPs, step")] == 300
