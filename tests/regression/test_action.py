@@ -144,7 +144,8 @@ def test_the_check_step_reports_a_regression_of_an_outside_project(tmp_path: Pat
     assert DOTTED in summary
     assert (scratch / "lra-bench" / "comment.md").read_text() == summary
     assert json.loads((scratch / "lra-bench" / "check.json").read_text())["regressions"] >= 1
-    assert (scratch / "lra-bench" / "junit.xml").exists()
+    for name in ("junit.xml", "findings.csv", "benchmark/smaller.json", "benchmark/bigger.json"):
+        assert (scratch / "lra-bench" / name).exists()
     assert (scratch / "lra-bench" / "pull_request").read_text() == "7\n"
 
 
