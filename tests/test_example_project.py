@@ -157,6 +157,7 @@ def test_identical_code_is_no_regression(project: Path, site: Path) -> None:
     assert len(worktrees.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_planted_regressions_are_found(project: Path, tmp_path: Path) -> None:
     """By name and by path: a tensor that is kept, in bytes and FLOPs; padding that leaks, in outputs."""
     changed = install(project, tmp_path / "site")

@@ -179,8 +179,18 @@ def time_finding(found: TimeVerdict, rules: Rules, *, stored: bool = False) -> F
         note += f"; {found.note}"
     task = f"{rules.time.batch_size} x {rules.time.length}"
     before = None if found.ratio is None else 1.0
-    verdict, bounds = _OF_TIME[found.answer], {"low": found.low, "high": found.high}
-    return Finding("time", found.model, task, "step time", verdict, before, found.ratio, note, **bounds)
+    return Finding(
+        kind="time",
+        model=found.model,
+        task=task,
+        metric="step time",
+        verdict=_OF_TIME[found.answer],
+        before=before,
+        after=found.ratio,
+        note=note,
+        low=found.low,
+        high=found.high,
+    )
 
 
 def _comparable(findings: Sequence[Finding], models: Sequence[str]) -> list[str]:

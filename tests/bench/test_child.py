@@ -82,7 +82,7 @@ def test_batches_are_the_same_for_all_and_masks_come_from_lengths():
     assert torch.equal(padded.input_ids[0], full.input_ids[0])
 
 
-@pytest.mark.parametrize("mode", ["train", "forward"])
+@pytest.mark.parametrize("mode", ["train", pytest.param("forward", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", [entry.name for entry in match_networks(None)])
 def test_predicted_memory_is_near_what_a_step_takes(model, mode):
     """The guard must not let pass what takes twice what it thinks, nor refuse what takes a quarter."""

@@ -128,6 +128,7 @@ def test_bytes_and_flops_repeat_exactly_and_a_finished_session_is_kept(measured)
         assert cell.peak_memory.model_dump(exclude=lasting) == same.peak_memory.model_dump(exclude=lasting)
 
 
+@pytest.mark.slow
 def test_every_way_to_end_is_a_record_and_harms_nobody(tmp_path):
     ill = {
         "Hanging": ("timeout", "no answer within 8 s"),
@@ -150,6 +151,7 @@ def test_every_way_to_end_is_a_record_and_harms_nobody(tmp_path):
         assert session.find(name, 16, False).status == "ok"
 
 
+@pytest.mark.slow
 def test_what_did_not_fit_is_not_tried_at_greater_lengths(tmp_path):
     models = ("ill_mixers:Claiming", "ill_mixers:ShortOnly", "ill_mixers:Broken")
     session = run_session(plan_of(*models, lengths=(16, 32)), tmp_path)

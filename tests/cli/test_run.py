@@ -106,6 +106,7 @@ def test_a_killed_worker_is_no_record(tmp_path: Path, environment: dict[str, str
     assert load_records(results) == []
 
 
+@pytest.mark.slow
 def test_a_signal_keeps_what_there_is_and_the_same_command_continues(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

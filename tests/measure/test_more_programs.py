@@ -69,6 +69,7 @@ def test_the_other_programs_have_the_flops_counted_by_hand():
     assert "sort" in found.uncovered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
 def test_an_outside_tracer_sees_the_allocators_bytes_and_hardly_more(name):
     pytest.importorskip("memray", reason="memray traces on Linux and macOS only")

@@ -130,6 +130,7 @@ def run_step(
     return dict(line.split("=", 1) for line in lines), scratch
 
 
+@pytest.mark.slow
 def test_the_check_step_reports_a_regression_of_an_outside_project(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", reason="nothing to build the project with")
     project = committed_project(tmp_path / "project")
