@@ -44,7 +44,8 @@ class CellEvidence(_Part):
     fingerprints: dict[str, str] = {}
     """Digests of splits, of the first training batches and of the settings."""
     outputs: dict[str, list[float]] = {}
-    """Losses: of an evaluation before training, and of the first training steps."""
+    """Losses, of an `evaluation` before training and of the first `training` steps; and the `norm` of all
+    parameters after these, which a decay that is lost changes long before it changes a loss."""
 
 
 class ModelLearning(_Part):

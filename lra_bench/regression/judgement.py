@@ -16,6 +16,11 @@ Verdict = Literal[
 ]
 CELL = "cell"
 """The metric of a finding that says whether there is anything to compare."""
+_OUTPUTS = {
+    "evaluation": "loss before training",
+    "training": "losses, training",
+    "norm": "norm of parameters after training steps",
+}
 REGRESSIONS: frozenset[Verdict] = frozenset({"worse", "changed", "vanished", "failed"})
 
 
@@ -130,8 +135,13 @@ def _fingerprints(old: CellEvidence, new: CellEvidence) -> Iterator[Finding]:
 
 def _outputs(old: CellEvidence, new: CellEvidence, tolerance: float, elsewhere: bool) -> Iterator[Finding]:
     for name in new.outputs:
-        was, now = old.outputs.get(name, []), new.outputs[name]
-        metric = "loss before training" if name == "evaluation" else f"losses, {name}"
+        metric = _OUTPUTS.get(name, name)
+        if name not in old.outputs:
+            yield Finding(
+                "outputs", new.model, new.task, metric, "new", note="the baseline has no such output"
+            )
+            continue
+        was, now = old.outputs[name], new.outputs[name]
         if len(was) != len(now):
             note = f"{len(was)} values before, {len(now)} now"
             yield Finding("outputs", new.model, new.task, metric, "changed", note=note)

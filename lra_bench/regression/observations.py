@@ -207,7 +207,7 @@ def _of_evident(same: Observation, cell: CellEvidence) -> Iterator[Observation]:
     for name, count in cell.bytes.items():
         yield _of(same, "bytes", f"peak bytes, {name}", count)
     for name, losses in cell.outputs.items():
-        if losses:
+        if losses and name != "norm":  # which is no loss, and moves with them
             metric = "loss before training" if name == "evaluation" else f"loss, {name} step {len(losses)}"
             yield _of(same, "outputs", metric, losses[-1])
 

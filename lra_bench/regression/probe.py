@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -98,6 +99,8 @@ class Probe:
             except Exception:
                 if len(losses) < TRAINED_STEPS:
                     raise  # being stopped is how this ends
+            squares = (one.detach().double().square().sum() for one in trainer.model.parameters())
+            norm = math.sqrt(sum(map(float, squares)))
             settings_of_cell = cell.settings.model_dump(mode="json")
             return {
                 "parameters": parameters.embedding + parameters.length_dependent + parameters.core,
@@ -108,7 +111,7 @@ class Probe:
                     "order of training": _order(run),
                     "settings": digest(settings_of_cell),
                 },
-                "outputs": {"evaluation": [loss], "training": losses},
+                "outputs": {"evaluation": [loss], "training": losses, "norm": [norm]},
             }
 
     def learn(

@@ -142,8 +142,8 @@ FAULTS = [
     one(
         "forward run twice",
         "optimization.py",
-        "        logits = model(*batch.inputs)\n",
-        "        model(*batch.inputs)\n        logits = model(*batch.inputs)\n",
+        "            logits = model(*batch.inputs)\n",
+        "            model(*batch.inputs)\n            logits = model(*batch.inputs)\n",
     ),
     one(
         "a layer more",
@@ -182,23 +182,30 @@ def applied(fault: Fault, clean: Path, folder: Path) -> Path:
     """A copy of the installed package with the fault in it."""
     shutil.copytree(clean, folder)
     path = folder / "lra_bench" / fault.file
-    text = path.read_text("utf-8")
+    path.write_text(planted(fault, path.read_text("utf-8")), "utf-8")
+    return folder
+
+
+def planted(fault: Fault, text: str) -> str:
+    """A file's text with the fault in it, which is Python."""
     for old, new in fault.changes:
         assert text.count(old) == 1, f"{fault.name}: {text.count(old)} places for {old!r}"
         text = text.replace(old, new)
-    path.write_text(text, "utf-8")
-    return folder
+    compile(text, fault.file, "exec")
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--times", type=int, default=10, help="Checks of each slowdown.")
     parser.add_argument("--only", choices=("slow", "other"), help="Slowdowns alone, or all but them.")
+    parser.add_argument("--match", default="", help="Those alone whose name has this in it.")
     parser.add_argument("--budget", type=float, default=90.0, help="Seconds of a check of times.")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     rules, rows = Rules(time=TimeRules(budget_s=arguments.budget)), []
     faults = [one for one in FAULTS if arguments.only is None or one.slows == (arguments.only == "slow")]
+    faults = [one for one in faults if arguments.match in one.name]
     with tempfile.TemporaryDirectory() as scratch:
         clean = Path(scratch) / "clean"
         command = [

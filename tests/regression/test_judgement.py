@@ -84,6 +84,10 @@ def test_equal_evidence_has_no_finding_but_same() -> None:
             {"losses, training": "changed"},
         ),
         ({"outputs": {"evaluation": [2.0], "training": [2.0]}}, {"losses, training": "changed"}),
+        (
+            {"outputs": {"evaluation": [2.0], "training": [2.0, 1.9, 1.8], "norm": [40.0]}},
+            {"norm of parameters after training steps": "new"},  # a baseline of before there was one
+        ),
     ],
 )
 def test_what_repeats_may_grow_by_its_tolerance_only(changes: Any, expected: Any) -> None:

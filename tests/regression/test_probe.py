@@ -69,6 +69,13 @@ def wrong_rate(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(train, "learning_rate", lambda *arguments: 3 * true(*arguments))
 
 
+def lost_decay(patch: pytest.MonkeyPatch) -> None:
+    true = torch.optim.AdamW
+    patch.setattr(
+        torch.optim, "AdamW", lambda parameters, **named: true(parameters, **{**named, "weight_decay": 0.0})
+    )
+
+
 def wrong_scale(patch: pytest.MonkeyPatch) -> None:
     true = nn.functional.scaled_dot_product_attention
 
@@ -95,6 +102,7 @@ def kept_matrix(patch: pytest.MonkeyPatch) -> None:
         (dropout_in_evaluation, {"loss before training"}),
         (lost_shuffle, {"order of training", "losses, training"}),
         (wrong_rate, {"losses, training"}),
+        (lost_decay, {"norm of parameters after training steps"}),
         (wrong_scale, {"loss before training", "losses, training"}),
         (kept_matrix, {"peak bytes, step"}),
     ],
