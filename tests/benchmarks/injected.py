@@ -20,6 +20,7 @@ from lra_bench.regression.gathering import gather, probe_server
 from lra_bench.regression.judgement import judge
 from lra_bench.regression.rules import Rules, TimeRules
 from lra_bench.regression.timing import compare_times
+from lra_bench.report.numbers import change_text
 from lra_bench.report.table import markdown_table
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +245,7 @@ def class_row(regressions: list) -> list[str]:
     found = []
     for kind in ("exact", "outputs", "learning"):
         metrics = dict.fromkeys(
-            f"{one.metric} {one.change:+.1%}" if one.change is not None else one.metric
+            f"{one.metric} {change_text(one.change)}" if one.change is not None else one.metric
             for one in regressions
             if one.kind == kind
         )
