@@ -6,6 +6,7 @@ RANK=0 WORLD_SIZE=2 .. python parallel_cases.py FOLDER CASE...
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,6 +138,9 @@ def main() -> None:
             result = Case(what, folder, group).train(int(stop_at) if stop_at else None)
         torch.save(group.gathered(result), folder / f"{name}-{group.rank}.pt")
     leave(group)
+    # All is saved. Once in many runs the interpreter's own end is aborted, silently, by what gloo leaves behind.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def exchange(group: Group) -> dict[str, Any]:
