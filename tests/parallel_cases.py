@@ -138,7 +138,7 @@ def main() -> None:
             result = Case(what, folder, group).train(int(stop_at) if stop_at else None)
         torch.save(group.gathered(result), folder / f"{name}-{group.rank}.pt")
     leave(group)
-    # All is saved. Once in many runs the interpreter's end is aborted, silently; gloo's threads are suspected.
+    # All is saved. Once in many runs the interpreter's end is aborted, silently; gloo is suspected.
     sys.stderr.flush()
     os._exit(0)
 
