@@ -262,7 +262,6 @@ def _check_applicable(model: Entry, task: Entry) -> None:
 
 def _check_builds(entry: Entry, options: Mapping[str, Any], settings: Settings, task: Task) -> None:
     """Builds the model without memory, so that a value out of range is found before any work."""
-
     if entry.kind == "estimator":
         build_estimator(entry, options, task.spec, seed=0)
         return

@@ -15,13 +15,15 @@ from lra_bench.cli.main import main
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = [README, *(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))]
-COMMANDS = dict.fromkeys(
+LINES = [
     line.partition("#")[0].strip()
     for document in DOCUMENTS
     for block in re.findall(r"```sh\n(.*?)```", document, re.DOTALL)
     for line in block.splitlines()
     if line.startswith("lra-bench ")
-)
+]
+COMMANDS = [*dict.fromkeys(LINES)]
+"""Each once, in order."""
 FILES = {
     name: content
     for document in DOCUMENTS
