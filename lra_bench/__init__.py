@@ -15,15 +15,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from lra_bench.api import load_model, run
     from lra_bench.data.loading import load_task
-    from lra_bench.records import load_records, records_frame
+    from lra_bench.record_store import load_records, records_frame
     from lra_bench.report.leaderboard import leaderboard
 
 _HOMES = {
     "run": "lra_bench.api",
     "load_model": "lra_bench.api",
     "load_task": "lra_bench.data.loading",
-    "load_records": "lra_bench.records",
-    "records_frame": "lra_bench.records",
+    "load_records": "lra_bench.record_store",
+    "records_frame": "lra_bench.record_store",
     "leaderboard": "lra_bench.report.leaderboard",
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lra_bench.cell import Cell
-from lra_bench.records import ControlLevel, RunRecord, Status, read_record
+from lra_bench.record_store import read_record
+from lra_bench.records import ControlLevel, RunRecord, Status
 
 
 @dataclass(frozen=True)

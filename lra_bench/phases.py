@@ -40,6 +40,7 @@ from lra_bench.measure.environment import describe_environment, describe_provena
 from lra_bench.measure.memory import is_out_of_memory
 from lra_bench.rank_failures import cause_of_failure, note_failure
 from lra_bench.record_parts import evaluation_part, model_part, score_part, task_part
+from lra_bench.record_store import write_predictions, write_record
 from lra_bench.records import (
     SCHEMA,
     Accuracy,
@@ -49,8 +50,6 @@ from lra_bench.records import (
     RunRecord,
     Status,
     StepTimePart,
-    write_predictions,
-    write_record,
 )
 from lra_bench.step_metrics import StepMetrics
 from lra_bench.threads import timing_threads

@@ -15,7 +15,7 @@ from lra_bench.data.prepare import prepare
 from lra_bench.errors import DataError, LraBenchError, OptionError, UsageError
 from lra_bench.estimator import Estimator
 from lra_bench.fitting import first_examples, score_estimator
-from lra_bench.records import load_records, read_predictions
+from lra_bench.record_store import load_records, read_predictions
 from lra_bench.report.leaderboard import leaderboard
 from lra_bench.train import StoppedError
 

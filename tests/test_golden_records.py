@@ -10,7 +10,7 @@ import pytest
 from lra_bench.bench.analysis import time_ratio
 from lra_bench.bench.records import read_session
 from lra_bench.errors import DataError
-from lra_bench.records import read_record
+from lra_bench.record_store import read_record
 from lra_bench.report.leaderboard import leaderboard
 from lra_bench.report.reproduction import command_of
 

@@ -12,7 +12,8 @@ from harness import toy_cell, work
 
 from lra_bench import load_records, records_frame
 from lra_bench.errors import DataError
-from lra_bench.records import RunRecord, read_predictions, read_record, write_predictions, write_record
+from lra_bench.record_store import read_predictions, read_record, write_predictions, write_record
+from lra_bench.records import RunRecord
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 from harness import toy_cell, toy_protocol, work
 from killing import lasting
 
-from lra_bench.records import ControlLevel, load_records
+from lra_bench.record_store import load_records
+from lra_bench.records import ControlLevel
 from lra_bench.train import StoppedError
 
 ALL = ("accuracy", "time", "memory", "flops")

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field
 from lra_bench.errors import DataError, UsageError
 from lra_bench.files import write_atomically
 from lra_bench.protocol import Settings
+from lra_bench.record_store import read_part, record_text
 from lra_bench.records import (
     FlopsPart,
     ParameterCount,
@@ -28,8 +29,6 @@ from lra_bench.records import (
     StepMode,
     StepTimePart,
     model_label,
-    read_part,
-    record_text,
 )
 
 SCHEMA = 1

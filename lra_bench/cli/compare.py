@@ -46,7 +46,7 @@ def compare(
 
 
 def _records(path: Path) -> list[RunRecord]:
-    from lra_bench.records import load_records, read_record
+    from lra_bench.record_store import load_records, read_record
 
     if path.is_file():
         return [read_record(path)]

@@ -35,7 +35,7 @@ def leaderboard(
     from lra_bench.bench.records import load_sessions
     from lra_bench.errors import DataError, UsageError
     from lra_bench.files import write_atomically
-    from lra_bench.records import load_records, read_correct
+    from lra_bench.record_store import load_records, read_correct
     from lra_bench.report.artefacts import artefacts, out_of_date, relative_files
     from lra_bench.report.leaderboard import leaderboard as build
     from lra_bench.report.terminal import console, print_boards

@@ -160,7 +160,7 @@ def _sessions(results: Path) -> list[dict[str, Any]]:
 
 
 def _runs(results: Path) -> list[dict[str, Any]]:
-    from lra_bench.records import load_records
+    from lra_bench.record_store import load_records
     from lra_bench.report.numbers import percent
 
     return [

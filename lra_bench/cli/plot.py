@@ -74,7 +74,7 @@ def plot(
 
 def _of_board(figure: Figures, quantity: Quantities, part: str, results: Path) -> Figure:
     from lra_bench.bench.records import load_sessions
-    from lra_bench.records import load_records
+    from lra_bench.record_store import load_records
     from lra_bench.report.ladders import ENOUGH, climbs
     from lra_bench.report.leaderboard import leaderboard
     from lra_bench.report.plots.arena import arena_figure

@@ -73,7 +73,7 @@ def show_session(name: str, results: Path, as_json: bool) -> None:
 def _run(name: str, results: Path) -> dict[str, Any]:
     from lra_bench import protocol as protocols
     from lra_bench import registry
-    from lra_bench.records import read_record, record_files
+    from lra_bench.record_store import read_record, record_files
 
     found = [path for path in record_files(results) if path.stem.startswith(name)]
     if len(found) == 1:

@@ -121,7 +121,7 @@ def _seeds(text: str | None) -> int | list[int] | None:
 
 def _planned(items: list[Item], plan: SweepPlan) -> list[dict[str, Any]]:
     from lra_bench.launch.standing import standing
-    from lra_bench.records import load_records
+    from lra_bench.record_store import load_records
     from lra_bench.report.forecast import Forecaster
     from lra_bench.report.sweep import planned_row
     from lra_bench.sweep.tuning import chosen_before, trials_folder

@@ -89,7 +89,7 @@ def _prove(names: str, settings: list[str], dim: int, num_heads: int, compiled: 
 def _reader_of(path: Path) -> Callable[[Path], object]:
     """By where the file lies: a session, a cell of one, or a run."""
     from lra_bench.bench.records import read_cell, read_session_record
-    from lra_bench.records import read_record
+    from lra_bench.record_store import read_record
 
     if path.name == "session.json":
         return read_session_record
@@ -98,7 +98,7 @@ def _reader_of(path: Path) -> Callable[[Path], object]:
 
 def _check_records(folder: Path, as_json: bool) -> int:
     """Reads every record; prints those that don't hold."""
-    from lra_bench.records import record_files
+    from lra_bench.record_store import record_files
 
     if folder.is_file():
         files = [folder]

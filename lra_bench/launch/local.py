@@ -29,7 +29,8 @@ from lra_bench.errors import (
 from lra_bench.job import Job
 from lra_bench.launch.processes import worker_command, worker_environment
 from lra_bench.launch.watch import STOP_GRACE_S, Watch
-from lra_bench.records import RunRecord, Status, read_record
+from lra_bench.record_store import read_record
+from lra_bench.records import RunRecord, Status
 
 Event = Mapping[str, Any]
 

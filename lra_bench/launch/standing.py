@@ -9,7 +9,8 @@ from typing import Literal
 from lra_bench.cell import Cell
 from lra_bench.errors import DataError, StorageError
 from lra_bench.files import unwritable
-from lra_bench.records import RunRecord, read_record
+from lra_bench.record_store import read_record
+from lra_bench.records import RunRecord
 
 Kind = Literal["finished", "error", "damaged", "missing"]
 

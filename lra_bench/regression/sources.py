@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lra_bench.bench.records import read_session
 from lra_bench.errors import DataError, UsageError, suggest
-from lra_bench.records import PARTIAL_SUFFIX, read_record
+from lra_bench.record_store import read_record
+from lra_bench.records import PARTIAL_SUFFIX
 from lra_bench.regression.commits import DIRTY, Repository, short
 from lra_bench.regression.evidence import read_evidence
 from lra_bench.regression.git_files import SESSION, versions

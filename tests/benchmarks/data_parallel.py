@@ -20,7 +20,8 @@ from lra_bench.cell import resolve_cell
 from lra_bench.job import Job
 from lra_bench.launch.local import run_job
 from lra_bench.launch.processes import check_processes
-from lra_bench.records import RunRecord, read_predictions
+from lra_bench.record_store import read_predictions
+from lra_bench.records import RunRecord
 
 
 def train(cell: Any, processes: int, results: Path) -> tuple[dict[int, float], RunRecord, np.ndarray]:

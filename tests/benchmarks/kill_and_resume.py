@@ -16,7 +16,7 @@ from pathlib import Path
 
 from killing import CHECKPOINT, kill_at, lasting
 
-from lra_bench.records import load_records
+from lra_bench.record_store import load_records
 
 
 def main() -> int:

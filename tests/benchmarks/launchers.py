@@ -26,7 +26,7 @@ import yaml
 from harness import write_protocol
 from killing import lasting
 
-from lra_bench.records import load_records
+from lra_bench.record_store import load_records
 
 TESTS = Path(__file__).resolve().parents[1]
 NEEDS = {"ray": "ray", "slurm": "submitit"}

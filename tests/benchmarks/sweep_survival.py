@@ -29,7 +29,8 @@ from harness import write_protocol
 from killing import children_of, lasting
 
 from lra_bench.errors import DataError
-from lra_bench.records import RunRecord, load_records, read_predictions, record_files
+from lra_bench.record_store import load_records, read_predictions, record_files
+from lra_bench.records import RunRecord
 from lra_bench.report.terminal import console, print_rows
 
 DISK_MIB = 96

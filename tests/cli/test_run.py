@@ -14,7 +14,7 @@ import pytest
 from harness import write_protocol
 from killing import CHECKPOINT, kill_at, lasting
 
-from lra_bench.records import load_records
+from lra_bench.record_store import load_records
 
 TESTS = Path(__file__).resolve().parents[1]
 

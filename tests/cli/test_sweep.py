@@ -18,7 +18,7 @@ from killing import children_of, lasting
 
 from lra_bench.cli.main import main
 from lra_bench.protocol import load
-from lra_bench.records import load_records, read_record
+from lra_bench.record_store import load_records, read_record
 
 TESTS = Path(__file__).resolve().parents[1]
 STEPS = {"budget__steps": 400, "budget__evaluate_every": 100}

@@ -10,7 +10,7 @@ import pytest
 from harness import toy_cell, work
 
 from lra_bench.cli.main import main
-from lra_bench.records import record_files
+from lra_bench.record_store import record_files
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from standins import TARGET, TESTS, most_at_once, work
 from lra_bench.errors import UsageError
 from lra_bench.launch.launcher import Launcher, Outcome
 from lra_bench.launch.remote import EXECUTE
-from lra_bench.records import load_records
+from lra_bench.record_store import load_records
 
 PATIENCE_S = 240.0
 """Every process imports torch first, which takes a while where others work too."""

@@ -20,7 +20,8 @@ from lra_bench.launch.execute import execute
 from lra_bench.launch.launcher import Outcome, Work
 from lra_bench.launch.local import InterruptedRunError, WorkerDiedError
 from lra_bench.launch.pool import LocalPool
-from lra_bench.records import RunRecord, read_record, write_record
+from lra_bench.record_store import read_record, write_record
+from lra_bench.records import RunRecord
 
 TESTS = Path(__file__).resolve().parents[1]
 

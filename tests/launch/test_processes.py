@@ -20,7 +20,8 @@ from lra_bench.errors import UsageError
 from lra_bench.job import Job
 from lra_bench.launch.local import run_job
 from lra_bench.launch.processes import check_processes, worker_command, worker_environment
-from lra_bench.records import RunRecord, load_records
+from lra_bench.record_store import load_records
+from lra_bench.records import RunRecord
 
 TESTS = Path(__file__).resolve().parents[1]
 NO_DROPOUT = {"architecture__dropout": 0.0}

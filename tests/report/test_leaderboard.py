@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from synthetic_session import cell, session
 
-from lra_bench.records import RunRecord, Score, read_correct, write_predictions
+from lra_bench.record_store import read_correct, write_predictions
+from lra_bench.records import RunRecord, Score
 from lra_bench.report.artefacts import artefacts
 from lra_bench.report.leaderboard import Leaderboard, leaderboard
 from lra_bench.report.scoring import summarise

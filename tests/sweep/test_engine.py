@@ -17,7 +17,8 @@ from lra_bench.cell import Cell
 from lra_bench.errors import StorageError
 from lra_bench.launch.claims import Claim, claim_path, host_identity
 from lra_bench.launch.launcher import Outcome, State, Work
-from lra_bench.records import RunRecord, read_record, write_record
+from lra_bench.record_store import read_record, write_record
+from lra_bench.records import RunRecord
 from lra_bench.sweep import engine
 from lra_bench.sweep.cells import Item
 from lra_bench.sweep.engine import DEATHS_IN_A_ROW, Sweep

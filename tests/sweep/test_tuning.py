@@ -15,7 +15,8 @@ from harness import toy_cell, toy_protocol, work, write_protocol
 from lra_bench.cell import Cell, resolve_cell
 from lra_bench.errors import DataError
 from lra_bench.launch.launcher import Outcome, Work
-from lra_bench.records import RunRecord, load_records, read_record, record_files, write_record
+from lra_bench.record_store import load_records, read_record, record_files, write_record
+from lra_bench.records import RunRecord
 from lra_bench.report.leaderboard import leaderboard
 from lra_bench.report.reproduction import command_of
 from lra_bench.sweep import engine
