@@ -5,17 +5,13 @@ Unknown keys are refused, so that a typo can't hide a number.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lra_bench.protocol import Settings
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA = 1
 PARTIAL_SUFFIX = ".partial"
@@ -25,8 +21,6 @@ Status = Literal["ok", "oom", "timeout", "diverged", "error", "unsupported"]
 StepMode = Literal["train", "forward"]
 """What is measured: a training step, or inference."""
 VerdictLabel = Literal["above_controls", "not_above_controls", "chance", "not_compared"]
-
-logger = logging.getLogger(__name__)
 
 
 class Part(BaseModel):
