@@ -15,7 +15,6 @@ import torch
 from harness import toy_cell, toy_protocol, work, write_protocol
 from killing import kill_at, lasting
 
-from lra_bench.cell import resolve_cell
 from lra_bench.errors import UsageError
 from lra_bench.job import Job
 from lra_bench.launch.local import run_job
@@ -131,7 +130,7 @@ def test_what_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (toy_cell, 0, "at least 1"),
         (toy_cell, 17, "batch of 16"),
         (lambda: toy_cell("toy:Normalised"), 2, "normalises over the batch"),
-        (lambda: resolve_cell("nearest_mean", "image", metrics=("accuracy",), device="cpu"), 2, "solver"),
+        (lambda: toy_cell("test_estimators:Share"), 2, "solver"),
     ],
 )
 def test_what_can_not_be_shared(cell: Any, processes: int, message: str) -> None:
