@@ -33,6 +33,7 @@ def in_processes(folder: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         **os.environ,
         "PYTHONPATH": str(TESTS),
         "OMP_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",
         "WORLD_SIZE": str(SIZE),
         "LOCAL_WORLD_SIZE": str(SIZE),
         "MASTER_ADDR": "127.0.0.1",
