@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,6 +19,7 @@ from lra_bench.errors import UsageError, suggest
 from lra_bench.estimator import CONTRACT_ARGUMENTS as ESTIMATOR_ARGUMENTS
 from lra_bench.estimator import build_estimator
 from lra_bench.mixer import CONTRACT_ARGUMENTS
+from lra_bench.own_source import source_digest
 from lra_bench.protocol import Protocol, Settings, digest
 from lra_bench.records import PARTIAL_SUFFIX, SCHEMA
 from lra_bench.registry import Entry
@@ -54,6 +55,9 @@ class Cell:
     metrics: tuple[Metric, ...]
     tuning_trials: int = 0
     """How many learning rates and weight decays were tried, of which `settings` has the best."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the code of `model` and `task`, of those that are somebody's own (`own_source`): when it
+    changes, the cell is another one, and nothing that the old code has left is taken for its result."""
 
     @functools.cached_property
     def run_id(self) -> str:
@@ -71,6 +75,8 @@ class Cell:
         }
         if self.tuning_trials:  # Cells that aren't tuned keep the ids they had before there was tuning.
             content["tuning_trials"] = self.tuning_trials
+        if self.sources:
+            content["sources"] = self.sources
         return digest(content)[:16]
 
     @property
@@ -219,7 +225,14 @@ def resolve_cell(
         precision=cast(Precision, precision),
         compiled=compiled,
         metrics=tuple(m for m in METRICS if m in metrics and _measurable(m, model_entry, settings, device)),
+        sources=sources_of(model_entry, task_entry),
     )
+
+
+def sources_of(model: Entry, task: Entry) -> dict[str, str]:
+    """{"model": digest, "task": digest}, without what lra-bench itself registers."""
+    found = {"model": source_digest(model.load()), "task": source_digest(task.load())}
+    return {what: digest for what, digest in found.items() if digest}
 
 
 def reserved_arguments(entry: Entry) -> frozenset[str]:

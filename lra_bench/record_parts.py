@@ -58,6 +58,7 @@ def model_part(cell: Cell, spec: TaskSpec, fitted_numbers: int | None = None) ->
         ratio=ratio,
         ratio_without_length_dependent=without,
         control=entry.is_control,
+        source=cell.sources.get("model", ""),
     )
 
 
@@ -80,6 +81,7 @@ def task_part(
         dataset=spec.dataset,
         variant=spec.variant,
         parameters=dict(cell.task_parameters),
+        source=cell.sources.get("task", ""),
         num_classes=spec.num_classes,
         chance=spec.chance,
         metric=spec.metric,

@@ -120,6 +120,8 @@ class ModelPart(Part):
     """The same, with core parameters alone."""
     control: bool
     """A trivial method that others have to beat."""
+    source: str = ""
+    """Digest of the code of a model that is somebody's own; of a registered one the commit says it."""
 
     @property
     def label(self) -> str:
@@ -144,6 +146,8 @@ class TaskPart(Part):
     """The options in force, readable."""
     parameters: dict[str, Any]
     """Everything that shapes the examples."""
+    source: str = ""
+    """Digest of the code of a task that is somebody's own."""
     num_classes: int
     chance: float
     """Accuracy of the best guess that ignores the input."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lra_bench.cell import Cell
+from lra_bench.cell import Cell, sources_of
 from lra_bench.distributed import Group, connect, leave, started_by_torchrun
 from lra_bench.errors import (
     CellFailedError,
@@ -65,6 +65,18 @@ def _check_device(cell: Cell) -> None:
             f"This machine is {here}, and the cell is for {cell.device_slug}. Keep a sweep to machines of "
             "one kind: with `constraint` or `partition` on SLURM, with `resources` on Ray."
         )
+
+
+def _check_sources(cell: Cell) -> None:
+    """Somebody may edit a model of their own while a sweep runs, or have two versions on two machines."""
+    here = sources_of(cell.model_entry, cell.task_entry)
+    for what, digest in cell.sources.items():
+        if here.get(what) != digest:
+            name = cell.model if what == "model" else cell.task
+            raise UsageError(
+                f"The code of {name} here is not what it was when the cell was planned. Give the command "
+                "again: with other code it is a cell of its own."
+            )
 
 
 def main() -> int:
@@ -120,6 +132,7 @@ def run_first(group: Group, emit: Emit, should_stop: Callable[[], bool]) -> bool
     """
     job = Job.from_json(json.load(sys.stdin))
     _check_device(job.cell)
+    _check_sources(job.cell)
     try:
         with locked(job.cell.partial_folder(job.results), emit):
             unfinished = job.finished() is None
@@ -141,6 +154,7 @@ def follow(group: Group, should_stop: Callable[[], bool]) -> None:
     if content is not None:
         job = Job.from_json(content)
         _check_device(job.cell)
+        _check_sources(job.cell)
         run_cell(job, group, lambda _: None, should_stop)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from harness import toy_cell, toy_protocol, work
 from killing import lasting
 
+from lra_bench.errors import UsageError
+from lra_bench.job import Job
+from lra_bench.launch.local import run_job
 from lra_bench.record_store import load_records
 from lra_bench.records import ControlLevel
 from lra_bench.train import StoppedError
@@ -120,3 +124,21 @@ def test_measurements_survive_as_json(tmp_path: Path) -> None:
         work(cell, tmp_path, should_stop=stop)
     kept = json.loads((cell.partial_folder(tmp_path) / "measurements.json").read_text())
     assert kept.keys() == {"flops", "processes"}
+
+
+def test_code_that_changed_since_the_plan_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody edits a model while a sweep that has it is under way."""
+    text = "from toy import Mean\n\n\nclass Mine(Mean):\n    'My own.'\n"
+    module = tmp_path / "edited_later.py"
+    module.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parent)]))
+    cell = toy_cell("edited_later:Mine")
+    module.write_text(text + "    other = True\n")
+    with pytest.raises(
+        UsageError, match="edited_later:Mine here is not what it was when the cell was planned"
+    ):
+        run_job(Job(cell, tmp_path / "results"), lambda _: None)
+    assert load_records(tmp_path / "results") == []
+    module.write_text(text)
+    assert run_job(Job(cell, tmp_path / "results"), lambda _: None).status == "ok"

@@ -6,7 +6,8 @@ from synthetic_session import cell, session
 
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
-from lra_bench.report.leaderboard import Leaderboard, leaderboard
+from lra_bench.report.board import Leaderboard
+from lra_bench.report.leaderboard import leaderboard
 
 
 def records_of(base: RunRecord) -> list[RunRecord]:

@@ -13,7 +13,7 @@ from lra_bench.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lra_bench.report.leaderboard import Board
+    from lra_bench.report.board import Board
 
 EXAMPLES = """\b
 Examples:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lra_bench.data.task import Split, Task
 from lra_bench.files import TEMPORARY_SUFFIX
+from lra_bench.own_source import source_digest
 
 DATA_VARIABLE = "LRA_BENCH_DATA"
 CACHE_VARIABLE = "LRA_BENCH_CACHE"
@@ -68,6 +69,8 @@ def parameter_fingerprint(task: Task) -> str:
         "vocabulary": task.spec.vocabulary_sha256,
         "storage": [STORAGE_VERSION, task.shard_size],
     }
+    if source := source_digest(task.code):
+        described["source"] = source
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -42,6 +42,10 @@ class ShuffledTokens(Task):
     def parameters(self) -> dict[str, Any]:
         return {**self.task.parameters(), "shuffle_tokens": True}
 
+    @property
+    def code(self) -> type[Task]:
+        return self.task.code
+
     def warm_up(self) -> None:
         self.task.warm_up()
 

@@ -85,6 +85,11 @@ class Task(ABC):
     def parameters(self) -> dict[str, Any]:
         """Everything that shapes the examples, JSON-ready: the data fingerprint covers it."""
 
+    @property
+    def code(self) -> type[Task]:
+        """The class that the examples come from; of somebody's own, its source shapes them, too."""
+        return type(self)
+
     @abstractmethod
     def examples(self, split: Split, start: int, stop: int) -> pa.Table:
         """Examples start..stop of a split, in index order.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from lra_bench.errors import UsageError
+from lra_bench.latest import choose
 from lra_bench.records import RunRecord
 from lra_bench.regression.judgement import CELL, Finding, Verdict
 
@@ -21,7 +22,7 @@ def compare_records(before: Sequence[RunRecord], after: Sequence[RunRecord]) -> 
     Raises:
         UsageError: the sets have no cell in common.
     """
-    old, new = _by_cell(before), _by_cell(after)
+    old, new = _by_cell(choose(before).records), _by_cell(choose(after).records)
     if not old.keys() & new.keys():
         raise UsageError(
             "The two sets have no cell in common: same model and options, task, protocol and device. "

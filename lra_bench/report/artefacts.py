@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lra_bench.bench.analysis import session_frame
 from lra_bench.bench.records import Session, newest_of_each_plan
 from lra_bench.records import RunRecord
-from lra_bench.report.leaderboard import Leaderboard
+from lra_bench.report.board import Leaderboard
 from lra_bench.report.page.content import page_content
 from lra_bench.report.page.render import Figure as PageFigure
 from lra_bench.report.page.render import page

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lra_bench.cell import Cell
     from lra_bench.protocol import Protocol
     from lra_bench.records import ControlLevel, RunRecord
-    from lra_bench.report.leaderboard import Leaderboard
+    from lra_bench.report.board import Leaderboard
 
 RATIO_MARK = 1.10
 """Parameters above this multiple of the Transformer's are marked."""
@@ -180,6 +180,9 @@ def _record_rows(record: RunRecord) -> list[tuple[str, str, str]]:
         flops = record.flops
         rows.append(("FLOPs", si(flops.step), f"per training step; forward {si(flops.forward)}"))
     rows.append(_parameter_row(record))
+    for part in (record.model, record.task):
+        if part.source:
+            rows.append(("Code", part.source[:12], f"of {part.name}; with other code it is another run"))
     return rows
 
 
@@ -303,7 +306,7 @@ def print_mapping(out: Console, content: Mapping[str, Any], indent: int = 0) -> 
 
 def print_boards(out: Console, board: Leaderboard) -> None:
     """The leaderboard's tables; where the terminal is too narrow for intervals, the means alone."""
-    from lra_bench.report.leaderboard import PARETO
+    from lra_bench.report.board import PARETO
 
     for one in board.boards:
         out.print(f"\n[bold]{escape(one.title)}[/]")

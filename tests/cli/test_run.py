@@ -14,7 +14,9 @@ import pytest
 from harness import write_protocol
 from killing import CHECKPOINT, kill_at, lasting
 
-from lra_bench.record_store import load_records
+from lra_bench.record_store import load_records, read_record
+from lra_bench.records import RunRecord
+from lra_bench.report.leaderboard import leaderboard
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -70,11 +72,28 @@ def test_an_own_model_in_the_working_folder(tmp_path: Path, environment: dict[st
     arguments = command(
         write_protocol(tmp_path), tmp_path / "results", "--metrics", "accuracy", model="mine:Mine"
     )
-    done = subprocess.run(
-        arguments, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert load_records(tmp_path / "results")[0].model.name == "mine:Mine"
+
+    def run() -> RunRecord:
+        done = subprocess.run(
+            arguments, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        path = Path(done.stdout.strip().splitlines()[-1].removeprefix("Record: "))
+        return read_record(path)
+
+    first = run()
+    assert first.model.name == "mine:Mine"
+    assert len(first.model.source) == 64
+    assert run() == first, "finished"
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("    def forward(self, x, mask):\n        return 0 * super().forward(x, mask)\n")
+    edited = run()
+    assert edited.run_id != first.run_id, "what other code has left is not shown for it"
+    found = load_records(tmp_path / "results")
+    assert {one.run_id for one in found} == {first.run_id, edited.run_id}
+    one_row = leaderboard(found).boards[0]
+    assert [row.scores[0].run_ids for row in one_row.rows] == [(edited.run_id,)]
+    assert "mine:Mine: left out 1 run of earlier code, its own or its task's." in one_row.notes
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from altered import altered
 from synthetic_session import cell, session
 
 from lra_bench.record_store import read_correct, write_predictions
 from lra_bench.records import RunRecord, Score
 from lra_bench.report.artefacts import artefacts
-from lra_bench.report.leaderboard import Leaderboard, leaderboard
+from lra_bench.report.board import Leaderboard
+from lra_bench.report.leaderboard import leaderboard
 from lra_bench.report.scoring import summarise
 
 
@@ -22,21 +24,13 @@ def score(accuracy: float, n: int = 2000) -> Score:
 
 
 def variant(base: RunRecord, run_id: str, **changes: Any) -> RunRecord:
-    """A record like `base` with other values; model, task and protocol as nested changes."""
-    content = base.model_dump(by_alias=True)
-    content["run_id"] = run_id
+    """A record like `base` with another accuracy, or none, and other values."""
     accuracy = changes.pop("accuracy", 0.6)
     if accuracy is None:
-        content["accuracy"] = None
+        changes["accuracy"] = None
     else:
-        content["accuracy"]["best"] = score(accuracy).model_dump()
-    for key, value in changes.items():
-        node = content
-        *path, last = key.split("__")
-        for part in path:
-            node = node[part]
-        node[last] = value
-    return RunRecord.model_validate(content)
+        changes["accuracy__best"] = score(accuracy).model_dump()
+    return altered(base, run_id, **changes)
 
 
 def row(board: Leaderboard, model: str, index: int = 0) -> list[str]:

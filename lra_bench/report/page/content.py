@@ -12,8 +12,8 @@ from lra_bench.bench.analysis import efficiency_rows
 from lra_bench.bench.records import Session
 from lra_bench.protocol import digest
 from lra_bench.records import RunRecord
+from lra_bench.report.board import Board, Leaderboard, Row
 from lra_bench.report.further import COMMANDS
-from lra_bench.report.leaderboard import Board, Leaderboard, Row
 from lra_bench.report.numbers import binary_bytes, duration, interval, percent, si
 from lra_bench.report.published_tables import published_accuracy_tables, published_training_tables
 from lra_bench.report.reproduction import command_of

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lra_bench.bench.records import REFERENCE, Session
-from lra_bench.report.leaderboard import Board
+from lra_bench.report.board import Board
 from lra_bench.report.pareto import Cost, Trade, pareto_front, trades
 from lra_bench.report.plots.style import look_of, styled
 from lra_bench.report.speed import speed_length

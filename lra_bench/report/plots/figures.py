@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lra_bench.bench.records import Session
 from lra_bench.records import RunRecord
+from lra_bench.report.board import Board, Leaderboard
 from lra_bench.report.ladders import climbs
-from lra_bench.report.leaderboard import Board, Leaderboard
 from lra_bench.report.pareto import COSTS
 from lra_bench.report.plots.arena import arena_figure, trades_of
 from lra_bench.report.plots.curves import curves_figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lra_bench.report.leaderboard import Board
+from lra_bench.report.board import Board
 from lra_bench.report.plots.style import styled
 
 if TYPE_CHECKING:
