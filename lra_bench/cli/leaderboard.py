@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lra_bench.records import RunRecord
+    from lra_bench.report.board import Leaderboard
 
 EXAMPLES = """\b
 Examples:
   lra-bench leaderboard
-  lra-bench leaderboard --results results --results shared/results"""
+  lra-bench leaderboard --results results --results shared/results
+  lra-bench leaderboard --into README.md"""
 
 
 def leaderboard(
@@ -26,6 +28,13 @@ def leaderboard(
         list[Path] | None, typer.Option(help="Folder of records; repeatable. Default: results.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; the first of the others.")] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Markdown file with <!-- leaderboard: TITLE --> and, below, <!-- end of leaderboard -->: "
+            "the short table of the board of that title is written between them."
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if a file is out of date.")
     ] = False,
@@ -62,15 +71,21 @@ def leaderboard(
     written = artefacts(board, sessions, records, files=relative_files(paths, folder))
     for conflict in conflicts:
         typer.echo(f"Conflict: {conflict}", err=True)
+    text, inset = _inset(into, board)
     if check:
-        stale = out_of_date(folder, written)
-        for name in stale:
-            typer.echo(f"{folder / name} is out of date: run lra-bench leaderboard.", err=True)
+        stale = [folder / name for name in out_of_date(folder, written)]
+        if into is not None and text != inset:
+            stale.append(into)
+        for path in stale:
+            also = f" --into {into}" if path == into else ""
+            typer.echo(f"{path} is out of date: run lra-bench leaderboard{also}.", err=True)
         if stale:
             raise typer.Exit(1)
     else:
         for name, content in written.items():
             write_atomically(folder / name, content)
+        if into is not None and text != inset:
+            write_atomically(into, inset)
         if as_json:
             typer.echo(json.dumps(board.score_rows(), indent=1))
         else:
@@ -80,3 +95,17 @@ def leaderboard(
         print(f"Error: {fault}", file=sys.stderr)
     if faults:
         raise typer.Exit(DataError.exit_code)
+
+
+def _inset(file: Path | None, board: Leaderboard) -> tuple[str, str]:
+    """A file's text as it is and with its tables as they should be."""
+    from lra_bench.errors import UsageError
+    from lra_bench.report.inset import with_tables
+
+    if file is None:
+        return "", ""
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--into {file}: cannot be read ({error}).") from None
+    return text, with_tables(text, board, str(file))

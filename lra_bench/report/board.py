@@ -110,14 +110,9 @@ class Board:
 
         Where the protocol ranks, a column's best score is bold. What the notes say stands above as comments.
         """
-        left_out = {"family", PARETO}
         rows = [
-            {
-                name: cell.replace(" (c)", "†").replace(" (k)", "‡")
-                for name, cell in zip(self.columns, row.short_cells, strict=True)
-                if name not in left_out
-            }
-            for row in self.rows
+            {name: cell.replace(" (c)", "†").replace(" (k)", "‡") for name, cell in row.items()}
+            for row in self._short_rows()
         ]
         caption = "Test accuracy in %, mean over seeds; † not above chance, ‡ not above the best control. "
         if self.speed is not None:
@@ -125,6 +120,23 @@ class Board:
         comments = [f"% {plain(note)}" for note in self.notes]
         table = Table(self.title, caption.replace("`", ""), rows)
         return "\n".join([*comments, table.latex(bold=self._best() if self.ranks else set(), compact=True)])
+
+    def short_markdown(self) -> str:
+        """The table alone, without intervals."""
+        rows = self._short_rows()
+        return markdown_table(list(rows[0]), [list(row.values()) for row in rows])
+
+    def _short_rows(self) -> list[dict[str, str]]:
+        """By column, without family and Pareto, for where there is no room."""
+        left_out = {"family", PARETO}
+        return [
+            {
+                name: cell
+                for name, cell in zip(self.columns, row.short_cells, strict=True)
+                if name not in left_out
+            }
+            for row in self.rows
+        ]
 
     def _best(self) -> set[tuple[int, str]]:
         """(row, column) of the greatest mean in each task's column, controls left out."""

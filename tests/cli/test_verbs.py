@@ -88,7 +88,7 @@ def test_show_cards(lra_bench) -> None:
     assert "Did you mean linformer" in err
 
 
-def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path) -> None:
+def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path, tmp_path: Path) -> None:
     code, out, _ = lra_bench("leaderboard", "--results", str(results))
     assert code == 0
     assert "toy:Mean" in out
@@ -104,6 +104,22 @@ def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path) ->
     code, _, err = lra_bench("leaderboard", "--results", str(results), "--check")
     assert code == 1
     assert "leaderboard.csv is out of date" in err
+
+    mine = tmp_path / "MINE.md"
+    mine.write_text("no place\n")
+    arguments = ("leaderboard", "--results", str(results), "--into", str(mine))
+    code, _, err = lra_bench(*arguments)
+    assert code == 2
+    assert "no place for a table" in err
+    title = next(line for line in text.splitlines() if line.startswith("## ")).removeprefix("## ")
+    mine.write_text(f"<!-- leaderboard: {title} -->\n<!-- end of leaderboard -->\n")
+    code, _, err = lra_bench(*arguments, "--check")
+    assert code == 1
+    assert "MINE.md is out of date: run lra-bench leaderboard --into" in err
+    assert "| toy:Mean |" not in mine.read_text()
+    assert lra_bench(*arguments)[0] == 0
+    assert "| toy:Mean |" in mine.read_text()
+    assert lra_bench(*arguments, "--check")[0] == 0
 
     damaged = results / "runs" / "damaged.json"
     damaged.write_text("{")
