@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from lra_bench.bench.records import Session
 from lra_bench.latest import Chosen, choose
 from lra_bench.records import RunRecord
+from lra_bench.report.agreement import agreement_table
 from lra_bench.report.bench_tables import break_even_table, growth_table
 from lra_bench.report.board import PARETO, TRIALS, Board, Group, Leaderboard, Row
 from lra_bench.report.further import commands_table, families_table, missing_table
@@ -188,6 +189,7 @@ def _board(
             families_table(rows),
             *_growth_tables(speed, group.compiled),
             *(ladder_table(climb) for climb in climbs(shown)),
+            agreement_table(rows, speed, group.compiled),
             missing_table(rows, records),
             commands_table(shown),
         ],

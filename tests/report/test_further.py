@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from board_rows import Row, score
 
 from lra_bench.report.further import families_table, missing_table
-from lra_bench.report.scoring import Summary, TaskScore
-
-
-@dataclass
-class Row:
-    label: str
-    family: str
-    scores: list[TaskScore] = field(default_factory=list)
-    control: bool = False
-
-
-def score(task: str, mean: float | None, status: str = "ok", runs: tuple[str, ...] = ()) -> TaskScore:
-    summary = None if mean is None else Summary(mean, mean, mean, 1)
-    return TaskScore(task, task, "", summary, status, 0, "", "", runs)
 
 
 def test_a_family_is_the_mean_of_its_models_with_their_defaults() -> None:
