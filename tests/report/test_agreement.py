@@ -73,6 +73,10 @@ def test_speed_and_memory_are_compared_at_the_length_of_the_board(monkeypatch: p
         ("step time, 1,024 tokens", "+1.00", ""),
         ("peak memory, 1,024 tokens", "-1.00", ""),
     ]
+    # The explicit matrix, where it was measured, stands for their Transformer: first in memory, as there.
+    cells.append(cell("transformer_explicit", 1024, own_s=8.0, reference_s=4.0, peak_bytes=9))
+    found = agreement_table([], session(cells), False).rows
+    assert [(row["models"], row["tau"]) for row in found] == [("4", "+1.00"), ("4", "+0.00")]
 
 
 def test_the_published_files_have_one_figure_for_each_place() -> None:
