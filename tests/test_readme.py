@@ -47,10 +47,15 @@ def test_commands(
         words += ["--dry-run", "--device", "cpu", "--lengths", "64"]
     elif words[1] in ("run", "sweep"):
         words += ["--dry-run", "--device", "cpu"]
-    elif words[1] in ("check", "compare", "history") or words[1:3] in (
-        ["data", "prepare"],
-        ["data", "verify"],
-        ["env", "--check"],
+    elif (
+        words[1] in ("check", "compare", "history")
+        or words[1:3]
+        in (
+            ["data", "prepare"],
+            ["data", "verify"],
+            ["env", "--check"],
+        )
+        or "--into" in words
     ):
         words += ["--help"]
     elif words[1] == "leaderboard":
