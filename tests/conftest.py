@@ -18,9 +18,9 @@ __all__ = ["evidence", "pytest_addoption", "pytest_configure"]  # pytest finds t
 # One thread a process: the models of the tests are tiny, and several workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Taken out of the environment, so that a test which does not ask for the data by `reference_data` does the same
-# where they are and where they are not. The processes of pytest-xdist start after this and hear it by the other
-# name.
+# Taken out of the environment, so that a test which does not ask for the data by `reference_data` does the
+# same where they are and where they are not. The processes of pytest-xdist start after this and hear of them
+# by the other name.
 KEPT_AS = "LRA_BENCH_REFERENCE_DATA"
 REFERENCE_DATA = os.environ.pop("LRA_BENCH_DATA", None) or os.environ.get(KEPT_AS)
 if REFERENCE_DATA:
