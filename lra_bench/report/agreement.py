@@ -7,7 +7,7 @@ better elsewhere, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from scipy.stats import kendalltau
 
@@ -24,9 +24,9 @@ FEWEST_MODELS = 4
 NOTE = (
     "Kendall's tau-b between our order of models and that of a published table, over the models that both "
     "have, with their defaults: 1 the same order, 0 no relation, -1 the reverse; p is that of no relation. "
-    "With few models only a tau near 1 says anything, and models at chance here have no order of their own. "
-    "The noise of seeds and examples, on both sides, is not counted. For time and memory our Transformer is "
-    "the one with the explicit n x n matrix, as theirs is."
+    "With few models only a tau near 1 says anything. Models at chance here have no order of their own: "
+    "where all but one are, there is no tau. The noise of seeds and examples, on both sides, is not counted. "
+    "For time and memory our Transformer is the one with the explicit n x n matrix, as theirs is."
 )
 
 
@@ -48,8 +48,8 @@ def _accuracy_lines(rows: Sequence[Scored]) -> Iterator[dict[str, str]]:
         ours = {label: score.summary.mean for label, score in scored.items() if score.summary is not None}
         for (task, source), values in theirs.items():
             if task in {score.task for score in scored.values()}:
-                at_chance = sum(scored[name].verdict == "chance" for name in ours.keys() & values.keys())
-                yield from _line(first.column, source, ours, values, f"{at_chance}")
+                at_chance = {name for name in ours.keys() & values.keys() if scored[name].verdict == "chance"}
+                yield from _line(first.column, source, ours, values, at_chance)
 
 
 def _cost_lines(speed: Session, compiled: bool) -> Iterator[dict[str, str]]:
@@ -72,22 +72,28 @@ def _cost_lines(speed: Session, compiled: bool) -> Iterator[dict[str, str]]:
                 value = 1 / cost.value if metric == "steps_per_s" else cost.value
                 tables.setdefault(cost.source, {})[cost.model] = value
         for source, values in tables.items():
-            yield from _line(f"{what}, {length:,} tokens", source, ours, values, "")
+            yield from _line(f"{what}, {length:,} tokens", source, ours, values)
 
 
 def _line(
-    what: str, source: str, ours: Mapping[str, float], theirs: Mapping[str, float], at_chance: str
+    what: str,
+    source: str,
+    ours: Mapping[str, float],
+    theirs: Mapping[str, float],
+    at_chance: Set[str] | None = None,
 ) -> Iterator[dict[str, str]]:
     common = sorted(ours.keys() & theirs.keys())
     if len(common) < FEWEST_MODELS:
         return
-    found = kendalltau([ours[name] for name in common], [theirs[name] for name in common])
-    tau, p = float(found.statistic), float(found.pvalue)
+    tau = p = math.nan
+    if at_chance is None or len(common) - len(at_chance) > 1:
+        found = kendalltau([ours[name] for name in common], [theirs[name] for name in common])
+        tau, p = float(found.statistic), float(found.pvalue)
     yield {
         "of": what,
         "published by": source,
         "models": str(len(common)),
-        "at chance here": at_chance,
+        "at chance here": "" if at_chance is None else str(len(at_chance)),
         "tau": NOT_RUN if math.isnan(tau) else f"{tau:+.2f}",
         "p": NOT_RUN if math.isnan(p) else f"{p:.2f}" if p >= 0.005 else "< 0.005",
     }

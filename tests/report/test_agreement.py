@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,18 @@ def test_controls_other_options_and_missing_scores_are_left_out(theirs: None) ->
 def test_models_without_an_order_have_no_tau(theirs: None) -> None:
     found = agreement_table(board(a=0.5, b=0.5, c=0.5, d=0.5), None, False).rows
     assert [(row["tau"], row["p"]) for row in found] == [("-", "-"), ("-", "-")]
+
+
+def test_models_at_chance_have_no_order(theirs: None) -> None:
+    def row(name: str, mean: float, verdict: str) -> Row:
+        return Row(name, "exact", [replace(score("text", mean), verdict=verdict)])
+
+    verdicts = ["chance", "chance", "chance", "above_controls"]
+    for at_chance, expected in ((3, "-"), (2, "+1.00")):
+        rows = [row(name, 0.1 * i, verdicts[i + 3 - at_chance]) for i, name in enumerate("abc")]
+        rows.append(row("d", 0.9, "above_controls"))
+        one, _two = agreement_table(rows, None, False).rows
+        assert (one["at chance here"], one["tau"]) == (str(at_chance), expected)
 
 
 def test_speed_and_memory_are_compared_at_the_length_of_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
