@@ -57,6 +57,12 @@ def locked(folder: Path, emit: Emit) -> Iterator[None]:
         yield
 
 
+def _check_here(cell: Cell) -> None:
+    """Raises UsageError unless the cell is what it would be if it were planned in this process."""
+    _check_device(cell)
+    _check_sources(cell)
+
+
 def _check_device(cell: Cell) -> None:
     """A record lies under its cell's kind of device; on a cluster, this machine may be of another."""
     here = device_slug(cell.device)
@@ -131,8 +137,7 @@ def run_first(group: Group, emit: Emit, should_stop: Callable[[], bool]) -> bool
     with an error. The record is written.
     """
     job = Job.from_json(json.load(sys.stdin))
-    _check_device(job.cell)
-    _check_sources(job.cell)
+    _check_here(job.cell)
     try:
         with locked(job.cell.partial_folder(job.results), emit):
             unfinished = job.finished() is None
@@ -153,8 +158,7 @@ def follow(group: Group, should_stop: Callable[[], bool]) -> None:
     content = group.of_first(nothing_yet)
     if content is not None:
         job = Job.from_json(content)
-        _check_device(job.cell)
-        _check_sources(job.cell)
+        _check_here(job.cell)
         run_cell(job, group, lambda _: None, should_stop)
 
 

@@ -30,7 +30,10 @@ def test_a_seed_run_with_other_measurements_is_still_one_seed(base: RunRecord) -
         assert ids(chosen.repeated) == {"a"}
         board = leaderboard(order).boards[0]
         assert [row.scores[0].summary.seeds for row in board.rows if row.scores[0].summary] == [2]
-        assert "Left out 1 run of a seed that another run has with more measurements." in board.notes
+        assert (
+            "Left out 1 run of a seed that another run stands for, with a score or more measurements."
+            in board.notes
+        )
 
 
 def test_of_a_seed_the_record_with_a_score_stands(base: RunRecord) -> None:
