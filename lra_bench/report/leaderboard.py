@@ -95,9 +95,8 @@ def _left_out(group: Group, chosen: Chosen) -> list[str]:
         count = sum(record.model.name == name for record in older)
         notes.append(f"{name}: left out {_runs(count)} of earlier code, its own or its task's.")
     if repeated := sum(_group(record) == group for record in chosen.repeated):
-        notes.append(
-            f"Left out {_runs(repeated)} of a seed that another run stands for, with a score or more measurements."
-        )
+        which = "that another run stands for, with a score or more measurements"
+        notes.append(f"Left out {_runs(repeated)} of a seed {which}.")
     return notes
 
 
