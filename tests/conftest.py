@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from calling import lra
 from evidence import evidence, pytest_addoption, pytest_configure
 
 if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
     from lra_bench.records import RunRecord
 
-__all__ = ["evidence", "pytest_addoption", "pytest_configure"]  # pytest finds them by being here
+__all__ = ["evidence", "lra", "pytest_addoption", "pytest_configure"]  # pytest finds them by being here
 
 # One thread a process: the models of the tests are tiny, and several workers share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +28,23 @@ KEPT_AS = "LRA_BENCH_REFERENCE_DATA"
 REFERENCE_DATA = os.environ.pop("LRA_BENCH_DATA", None) or os.environ.get(KEPT_AS)
 if REFERENCE_DATA:
     os.environ[KEPT_AS] = REFERENCE_DATA
+
+
+SHARE_A_FIXTURE = ("bench/test_session.py", "test_distributed.py")
+"""Their fixtures start many processes; each worker with one of their tests would make them again."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Every test by itself to the next free worker, but those of `SHARE_A_FIXTURE` to one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith(SHARE_A_FIXTURE) else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

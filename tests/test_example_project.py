@@ -9,14 +9,14 @@ import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from calling import Call
 from outside_project import DOTTED, EXAMPLE, NAME, PLANTED, RULES, committed_project, install, plant
 
 import lra_bench
-from lra_bench.cli.main import main
 from lra_bench.registry import models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,6 @@ SMALL = {
     "budget.steps": 3,
 }
 CHECK_YML = EXAMPLE / ".github" / "workflows" / "check.yml"
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +45,12 @@ def site(project: Path) -> Path:
 
 
 @pytest.fixture
-def lra(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Call]:
-    """Calls the command in this process, from a folder that has nothing to do with the project."""
+def lra(site: Path, lra: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    """Calls the command from a folder that has nothing to do with the project."""
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.chdir(tmp_path)
     vars(models).pop("offers", None)  # what is installed has changed
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lra-bench", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        captured = capsys.readouterr()
-        return int(exit_info.value.code or 0), captured.out, captured.err
-
-    yield call
+    yield lra
     vars(models).pop("offers", None)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 
 import pytest
+from calling import Call
 
-from lra_bench.cli.main import main
 from lra_bench.errors import UsageError
 from lra_bench.ladder import ladder_cells, rungs
 from lra_bench.registry import models
@@ -48,9 +47,7 @@ def test_options_are_the_ladders_own() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_runs_every_rung_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_runs_every_rung_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lra: Call) -> None:
     """Two ladders share the plain Transformer, which is run once and stands in both tables."""
     monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -58,11 +55,8 @@ def test_the_command_runs_every_rung_once(
     words = ["run", "--ablate", ",".join(names), "--task", "recall", "--device", "cpu", "--metrics", "flops"]
     words += ["--set", "task.length=64", "--set", "task.train_size=64", "--set", "task.num_pairs=4"]
     words += ["--set", "task.validation_size=64", "--set", "task.test_size=64"]
-    monkeypatch.setattr(sys, "argv", ["lra-bench", *words])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    shown = capsys.readouterr().out
-    assert exit_info.value.code in (0, None), shown
+    code, shown, _ = lra(*words)
+    assert code == 0, shown
     assert len(list((tmp_path / "results").rglob("transformer/*.json"))) == 1
     tables = shown[shown.index("Ladder of cosformer") :].split("Ladder of ")[1:]
     for name, table in zip(names, tables, strict=True):
@@ -71,12 +65,8 @@ def test_the_command_runs_every_rung_once(
             assert rung.label in table
 
 
-def test_a_model_and_a_ladder_are_two_things(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_and_a_ladder_are_two_things(lra: Call) -> None:
     words = ["run", "--ablate", "linformer", "--model", "linformer", "--task", "recall"]
-    monkeypatch.setattr(sys, "argv", ["lra-bench", *words])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code == 2
-    assert "either --model or --ablate" in capsys.readouterr().err
+    done = lra(*words)
+    assert done.code == 2
+    assert "either --model or --ablate" in done.err

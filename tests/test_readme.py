@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
+from calling import Call
 from small_data import write_small_data
-
-from lra_bench.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -37,9 +35,7 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lra: Call) -> None:
     """Runs are only planned, data are only listed: that names, options and values are right is the point."""
     mine = "broken:Correct" if command.startswith("lra-bench validate") else "toy:Mean"
     words = shlex.split(command.replace("my_package.module:MyMixer", mine))
@@ -67,10 +63,8 @@ def test_commands(
     monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("LRA_BENCH_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code in (0, None), capsys.readouterr().err
+    done = lra(*words[1:])
+    assert done.code == 0, done.err
 
 
 def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

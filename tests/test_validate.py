@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from broken import Correct
+from calling import Call
 from synthetic_session import cell, session
 
 from lra_bench.bench.records import write_cell, write_session
-from lra_bench.cli.main import main
 from lra_bench.errors import UsageError
 from lra_bench.registry import models
 from lra_bench.validation import costs
@@ -49,20 +48,14 @@ def test_a_broken_module_fails(broken: str, checks: set[str], words: str) -> Non
     assert any(words in text for text in found.values()), found
 
 
-def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setattr(sys, "argv", ["lra-bench", "validate", *arguments])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    return exit_info.value.code
-
-
-def test_the_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("broken:DeadParameter", monkeypatch=monkeypatch) == 1
-    shown = capsys.readouterr().out
+def test_the_verb(lra: Call) -> None:
+    code, shown, _ = lra("validate", "broken:DeadParameter")
+    assert code == 1
     assert "FAILED   parameters      gate is a dead parameter" in shown
     assert "1 of 16 checks failed (parameters)" in shown
-    assert command("linformer", "--set", "model.rank=8", "--json", monkeypatch=monkeypatch) == 0
-    (content,) = json.loads(capsys.readouterr().out)
+    code, shown, _ = lra("validate", "linformer", "--set", "model.rank=8", "--json")
+    assert code == 0
+    (content,) = json.loads(shown)
     assert content["options"] == {"rank": 8, "sharing": "layerwise"}
     assert {one["verdict"] for one in content["checks"]} == {"passed", "skipped", "note"}
 
@@ -77,38 +70,33 @@ def test_the_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         (("majority",), "only a mixer or an encoder can be proved"),
     ],
 )
-def test_wrong_use(
-    arguments: tuple[str, ...],
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert command(*arguments, monkeypatch=monkeypatch) == 2
-    assert words in capsys.readouterr().err
+def test_wrong_use(arguments: tuple[str, ...], words: str, lra: Call) -> None:
+    done = lra("validate", *arguments)
+    assert done.code == 2
+    assert words in done.err
 
 
-def test_records_are_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_records_are_checked(tmp_path: Path, lra: Call) -> None:
     folder = tmp_path / "runs" / "cpu"
     folder.mkdir(parents=True)
     (folder / "0123456789abcdef.json").write_text("{}")
-    assert command(str(tmp_path / "runs"), monkeypatch=monkeypatch) == 1
-    assert "0 of 1 records hold" in capsys.readouterr().out
+    done = lra("validate", tmp_path / "runs")
+    assert done.code == 1
+    assert "0 of 1 records hold" in done.out
 
 
-def test_measuring_sessions_are_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_measuring_sessions_are_checked(tmp_path: Path, lra: Call) -> None:
     measured = session([cell("transformer", 64, own_s=1.0)])
     folder = tmp_path / "bench" / "cpu" / measured.record.session
     write_session(folder, measured.record)
     write_cell(folder / "cells" / "transformer-64.json", measured.cells[0])
-    assert command(str(tmp_path), monkeypatch=monkeypatch) == 0
-    assert "2 of 2 records hold" in capsys.readouterr().out
+    done = lra("validate", tmp_path)
+    assert done.code == 0
+    assert "2 of 2 records hold" in done.out
     (folder / "cells" / "transformer-64.json").write_text('{"schema": 1, "mdoel": "x"}')
-    assert command(str(tmp_path), monkeypatch=monkeypatch) == 1
-    assert "transformer-64.json" in capsys.readouterr().out
+    done = lra("validate", tmp_path)
+    assert done.code == 1
+    assert "transformer-64.json" in done.out
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lra_bench.cli.bench import parse_lengths
-from lra_bench.cli.main import app, main
+from lra_bench.cli.main import app
 from lra_bench.errors import UsageError
 
 TINY = [
@@ -34,12 +34,10 @@ TINY += ["--batch-size", "2", "--cell-seconds", "0.1"]
         (["--set", "model.rank=3", "--models", "fnet"], "no option"),
     ],
 )
-def test_what_can_not_be_is_a_usage_error(arguments, message, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["lra-bench", "bench", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
+def test_what_can_not_be_is_a_usage_error(arguments, message, lra):
+    done = lra("bench", *arguments)
+    assert done.code == 2
+    assert message in done.err
 
 
 def test_lengths_are_read():

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from calling import Call
 from harness import write_protocol
 from killing import CHECKPOINT, kill_at, lasting
 
@@ -31,9 +32,21 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-def command(protocol: Path, results: Path, *extra: str, model: str = "toy:Mean") -> list[str]:
+@pytest.fixture
+def here(lra: Call, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The command in this process, its workers in theirs."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return lra
+
+
+def words(protocol: Path, results: Path, *extra: str, model: str = "toy:Mean") -> list[str]:
     names = ["--model", model, "--task", "toy:Evens", "--protocol", str(protocol), "--device", "cpu"]
-    return [sys.executable, "-P", "-m", "lra_bench", "run", *names, "--results", str(results), *extra]
+    return ["run", *names, "--results", str(results), *extra]
+
+
+def command(protocol: Path, results: Path, *extra: str, model: str = "toy:Mean") -> list[str]:
+    return [sys.executable, "-P", "-m", "lra_bench", *words(protocol, results, *extra, model=model)]
 
 
 def call(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -42,7 +55,7 @@ def call(arguments: list[str], environment: dict[str, str]) -> subprocess.Comple
     )
 
 
-def test_one_cell_end_to_end(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_one_cell_end_to_end(tmp_path: Path, environment: dict[str, str], here: Call) -> None:
     protocol, results = write_protocol(tmp_path), tmp_path / "results"
     first = call(command(protocol, results, "--set", "model.gain=2"), environment)
     assert first.returncode == 0, first.stderr
@@ -57,10 +70,10 @@ def test_one_cell_end_to_end(tmp_path: Path, environment: dict[str, str]) -> Non
     assert "\x1b[" not in first.stdout + first.stderr, "no colours where there is no terminal"
 
     before = path.read_bytes()
-    again = call(command(protocol, results, "--set", "model.gain=2", "--json"), environment)
-    assert again.returncode == 0
-    assert json.loads(again.stdout)[0]["run_id"] == record.run_id, "JSON alone on stdout"
-    assert "already finished" in again.stderr
+    again = here(*words(protocol, results, "--set", "model.gain=2", "--json"))
+    assert again.code == 0
+    assert json.loads(again.out)[0]["run_id"] == record.run_id, "JSON alone on stdout"
+    assert "already finished" in again.err
     assert path.read_bytes() == before
 
 
@@ -99,29 +112,25 @@ def test_an_own_model_in_the_working_folder(tmp_path: Path, environment: dict[st
 @pytest.mark.parametrize(
     ("model", "status"), [("toy:Hungry", "oom"), ("toy:Exploding", "diverged"), ("toy:Broken", "error")]
 )
-def test_failed_cells_are_records_and_exit_1(
-    tmp_path: Path, environment: dict[str, str], model: str, status: str
-) -> None:
+def test_failed_cells_are_records_and_exit_1(tmp_path: Path, here: Call, model: str, status: str) -> None:
     results = tmp_path / "results"
-    arguments = command(write_protocol(tmp_path), results, "--metrics", "accuracy", model=model)
-    done = call(arguments, environment)
-    assert done.returncode == 1, done.stderr
+    arguments = words(write_protocol(tmp_path), results, "--metrics", "accuracy", model=model)
+    done = here(*arguments)
+    assert done.code == 1, done.err
     assert load_records(results)[0].status == status
-    assert f"Ended as {status}" in done.stdout
-    again = call(arguments, environment)
-    assert again.returncode == 1
-    shown = "already finished" in again.stderr
+    assert f"Ended as {status}" in done.out
+    again = here(*arguments)
+    assert again.code == 1
+    shown = "already finished" in again.err
     assert shown == (status != "error"), "a mended model is run again; a result is shown"
 
 
-def test_a_killed_worker_is_no_record(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_killed_worker_is_no_record(tmp_path: Path, here: Call) -> None:
     results = tmp_path / "results"
-    arguments = command(
-        write_protocol(tmp_path), results, "--metrics", "accuracy", model="toy:SilentlyKilled"
-    )
-    done = call(arguments, environment)
-    assert done.returncode == 1
-    assert "was killed by SIGKILL" in done.stderr
+    protocol = write_protocol(tmp_path)
+    done = here(*words(protocol, results, "--metrics", "accuracy", model="toy:SilentlyKilled"))
+    assert done.code == 1
+    assert "was killed by SIGKILL" in done.err
     assert load_records(results) == []
 
 
@@ -197,50 +206,26 @@ def test_a_killed_command_continues_to_the_same_record(tmp_path: Path, environme
     ],
 )
 def test_bad_input_in_one_line(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    code: int,
-    message: str,
+    tmp_path: Path, lra: Call, arguments: list[str], code: int, message: str
 ) -> None:
-    from lra_bench.cli.main import main
-
-    monkeypatch.setattr(sys, "argv", ["lra-bench", "run", *arguments, "--results", str(tmp_path / "r")])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code == code
-    error = capsys.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
+    done = lra("run", *arguments, "--results", tmp_path / "r")
+    assert done.code == code
+    assert message in done.err
+    assert "Traceback" not in done.err
     assert not (tmp_path / "r").exists(), "nothing was begun"
 
 
-def test_unwritable_results(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lra_bench.cli.main import main
-
+def test_unwritable_results(tmp_path: Path, lra: Call) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    arguments = ["lra-bench", "run", "--model", "local", "--task", "pathfinder", "--results", str(blocked)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code == 5
-    assert str(blocked) in capsys.readouterr().err
+    done = lra("run", "--model", "local", "--task", "pathfinder", "--results", blocked)
+    assert done.code == 5
+    assert str(blocked) in done.err
 
 
-def test_dry_run_does_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lra_bench.cli.main import main
-
+def test_dry_run_does_nothing(tmp_path: Path, lra: Call) -> None:
     arguments = ["run", "--model", "local,linformer", "--task", "pathfinder", "--seeds", "0-1", "--dry-run"]
-    monkeypatch.setattr(sys, "argv", ["lra-bench", *arguments, "--results", str(tmp_path)])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    assert exit_info.value.code == 0
-    shown = capsys.readouterr().out
-    assert shown.count("linformer") >= 2
+    done = lra(*arguments, "--results", tmp_path)
+    assert done.code == 0
+    assert done.out.count("linformer") >= 2
     assert not list(tmp_path.rglob("*.json"))

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from calling import Call
 from harness import toy_cell, toy_protocol, work, write_protocol
 from killing import children_of, lasting
 
-from lra_bench.cli.main import main
 from lra_bench.protocol import load
 from lra_bench.record_store import load_records, read_record
 
@@ -126,27 +126,19 @@ def test_an_interrupted_sweep_keeps_what_there_is_and_says_what_failed(
     assert out == ""
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["lra-bench", "sweep", *arguments])
-    with pytest.raises(SystemExit) as exit_info:
-        main()
-    return int(exit_info.value.code or 0)
-
-
 def test_a_dry_run_shows_cells_costs_and_what_is_finished(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lra: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protocol = write_protocol(tmp_path)
     arguments = ["--models", "toy:Mean,toy:Plain", "--tasks", "toy:Evens", "--protocol", str(protocol)]
     arguments += ["--seeds", "2", "--metrics", "accuracy", "--device", "cpu", "--results", str(tmp_path)]
     monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
     work(toy_cell(protocol=toy_protocol()), tmp_path)
-    assert call(monkeypatch, *arguments, "--dry-run") == 0
-    shown = capsys.readouterr().out
+    code, shown, _ = lra("sweep", *arguments, "--dry-run")
+    assert code == 0
     assert "4 cells: 1 finished, 3 to run" in shown
     assert "*" in shown, "a record corrects the time of the model's other seed"
-    assert call(monkeypatch, *arguments, "--dry-run", "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(lra("sweep", *arguments, "--dry-run", "--json").out)
     assert [row["status"] for row in rows] == ["ok", "", "", ""]
     assert [row["time_from_records"] for row in rows] == [True, False, True, False]
     assert len(load_records(tmp_path)) == 1, "nothing was run"
@@ -164,23 +156,18 @@ def test_a_dry_run_shows_cells_costs_and_what_is_finished(
         (["no-such.yaml"], "Cannot read the sweep no-such.yaml"),
     ],
 )
-def test_mistakes_in_one_line(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    message: str,
-) -> None:
-    assert call(monkeypatch, *arguments, "--results", str(tmp_path / "r")) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
+def test_mistakes_in_one_line(tmp_path: Path, lra: Call, arguments: list[str], message: str) -> None:
+    done = lra("sweep", *arguments, "--results", tmp_path / "r")
+    assert done.code == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_launcher_whose_package_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, lra: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lra_bench.launch.slurm", None)
     arguments = ["--models", "linformer", "--tasks", "listops", "--launcher", "slurm"]
-    assert call(monkeypatch, *arguments, "--results", str(tmp_path)) == 2
-    assert "pip install 'lra-bench[slurm]'" in capsys.readouterr().err
+    done = lra("sweep", *arguments, "--results", tmp_path)
+    assert done.code == 2
+    assert "pip install 'lra-bench[slurm]'" in done.err

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from calling import Call
 from harness import toy_cell, work
 
-from lra_bench.cli.main import main
 from lra_bench.record_store import record_files
-
-
-@pytest.fixture
-def lra_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Calls the command in this process: (arguments) -> (exit code, stdout, stderr)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lra-bench", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_info:
-            main()
-        captured = capsys.readouterr()
-        return int(exit_info.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -37,94 +21,94 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_help_of_every_verb_fits_a_screen_and_has_examples(lra_bench) -> None:
-    code, out, _ = lra_bench("--help")
+def test_help_of_every_verb_fits_a_screen_and_has_examples(lra: Call) -> None:
+    code, out, _ = lra("--help")
     assert code == 0
     for verb in ("run", "list", "show", "bench", "history", "leaderboard", "plot", "data", "env"):
         assert verb in out
-        code, text, _ = lra_bench(verb, "--help")
+        code, text, _ = lra(verb, "--help")
         assert code == 0
         assert len(text.splitlines()) < 50
         if verb != "data":
             assert "Example" in text
 
 
-def test_version(lra_bench) -> None:
-    assert lra_bench("--version")[1].startswith("lra-bench 0.")
+def test_version(lra: Call) -> None:
+    assert lra("--version")[1].startswith("lra-bench 0.")
 
 
 @pytest.mark.parametrize("what", ["models", "tasks", "protocols", "devices"])
-def test_list(lra_bench, what: str) -> None:
-    code, out, _ = lra_bench("list", what)
+def test_list(lra: Call, what: str) -> None:
+    code, out, _ = lra("list", what)
     assert code == 0
     assert len(out.splitlines()) > 2
-    rows = json.loads(lra_bench("list", what, "--json")[1])
+    rows = json.loads(lra("list", what, "--json")[1])
     assert all(row["name"] for row in rows)
 
 
-def test_list_takes_a_glob(lra_bench) -> None:
-    names = [row["name"] for row in json.loads(lra_bench("list", "models", "lin*", "--json")[1])]
+def test_list_takes_a_glob(lra: Call) -> None:
+    names = [row["name"] for row in json.loads(lra("list", "models", "lin*", "--json")[1])]
     assert names == ["linformer", "linear_transformer"]
-    code, _, err = lra_bench("list", "models", "nothing*")
+    code, _, err = lra("list", "models", "nothing*")
     assert code == 0
     assert "No models match" in err
 
 
-def test_list_runs_and_show(lra_bench, results: Path) -> None:
-    rows = json.loads(lra_bench("list", "runs", "--results", str(results), "--json")[1])
+def test_list_runs_and_show(lra: Call, results: Path) -> None:
+    rows = json.loads(lra("list", "runs", "--results", str(results), "--json")[1])
     assert rows[0]["model"] == "toy:Mean"
-    shown = json.loads(lra_bench("show", rows[0]["name"][:6], "--results", str(results), "--json")[1])
+    shown = json.loads(lra("show", rows[0]["name"][:6], "--results", str(results), "--json")[1])
     assert shown["run_id"] == rows[0]["name"]
 
 
-def test_show_cards(lra_bench) -> None:
-    card = json.loads(lra_bench("show", "linformer", "--json")[1])
+def test_show_cards(lra: Call) -> None:
+    card = json.loads(lra("show", "linformer", "--json")[1])
     assert card["paper"]["arxiv"] == "2006.04768"
     assert card["options"]["rank"]["default"] == 256
-    assert "width 64" in lra_bench("show", "lite")[1]
-    assert json.loads(lra_bench("show", "pathx", "--json")[1])["options"]["size"]["default"] == 128
-    code, _, err = lra_bench("show", "linforner")
+    assert "width 64" in lra("show", "lite")[1]
+    assert json.loads(lra("show", "pathx", "--json")[1])["options"]["size"]["default"] == 128
+    code, _, err = lra("show", "linforner")
     assert code == 2
     assert "Did you mean linformer" in err
 
 
-def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path, tmp_path: Path) -> None:
-    code, out, _ = lra_bench("leaderboard", "--results", str(results))
+def test_leaderboard_writes_checks_and_names_damage(lra: Call, results: Path, tmp_path: Path) -> None:
+    code, out, _ = lra("leaderboard", "--results", str(results))
     assert code == 0
     assert "toy:Mean" in out
     path = results / "LEADERBOARD.md"
     text = path.read_text()
     assert "| toy:Mean |" in text
-    assert lra_bench("leaderboard", "--results", str(results), "--check")[0] == 0
+    assert lra("leaderboard", "--results", str(results), "--check")[0] == 0
     path.write_text(text + "edited by hand")
-    assert lra_bench("leaderboard", "--results", str(results), "--check")[0] == 1
+    assert lra("leaderboard", "--results", str(results), "--check")[0] == 1
     path.write_text(text)
     numbers = results / "leaderboard.csv"
     numbers.write_text(numbers.read_text().replace(",1,0,ok,", ",2,0,ok,"))
-    code, _, err = lra_bench("leaderboard", "--results", str(results), "--check")
+    code, _, err = lra("leaderboard", "--results", str(results), "--check")
     assert code == 1
     assert "leaderboard.csv is out of date" in err
 
     mine = tmp_path / "MINE.md"
     mine.write_text("no place\n")
     arguments = ("leaderboard", "--results", str(results), "--into", str(mine))
-    code, _, err = lra_bench(*arguments)
+    code, _, err = lra(*arguments)
     assert code == 2
     assert "no place for a table" in err
     title = next(line for line in text.splitlines() if line.startswith("## ")).removeprefix("## ")
     mine.write_text(f"<!-- leaderboard: {title} -->\n<!-- end of leaderboard -->\n")
-    code, _, err = lra_bench(*arguments, "--check")
+    code, _, err = lra(*arguments, "--check")
     assert code == 1
     assert "MINE.md is out of date: run lra-bench leaderboard --into" in err
     assert "| toy:Mean |" not in mine.read_text()
-    assert lra_bench(*arguments)[0] == 0
+    assert lra(*arguments)[0] == 0
     assert "| toy:Mean |" in mine.read_text()
-    assert lra_bench(*arguments, "--check")[0] == 0
+    assert lra(*arguments, "--check")[0] == 0
 
     damaged = results / "runs" / "damaged.json"
     damaged.write_text("{")
     try:
-        code, out, err = lra_bench("leaderboard", "--results", str(results))
+        code, out, err = lra("leaderboard", "--results", str(results))
     finally:
         damaged.unlink()
     assert code == 5
@@ -132,22 +116,22 @@ def test_leaderboard_writes_checks_and_names_damage(lra_bench, results: Path, tm
     assert "toy:Mean" in out, "the good records still make a table"
 
 
-def test_plots_of_a_board(lra_bench, results: Path, tmp_path: Path) -> None:
+def test_plots_of_a_board(lra: Call, results: Path, tmp_path: Path) -> None:
     for figure in ("heat", "curves"):
         out = tmp_path / f"{figure}.png"
-        assert lra_bench("plot", figure, "--results", str(results), "--out", str(out))[0] == 0
+        assert lra("plot", figure, "--results", str(results), "--out", str(out))[0] == 0
         assert out.read_bytes().startswith(b"\x89PNG")
-    code, _, err = lra_bench("plot", "accuracy", "--results", str(results))
+    code, _, err = lra("plot", "accuracy", "--results", str(results))
     assert code == 2
     assert "no measuring session" in err
-    code, _, err = lra_bench("plot", "heat", "--board", "nothing like it", "--results", str(results))
+    code, _, err = lra("plot", "heat", "--board", "nothing like it", "--results", str(results))
     assert code == 2
     assert "There are: " in err
-    assert lra_bench("plot", "growth", "--results", str(results))[0] == 2
-    assert "has no records" in lra_bench("plot", "heat", "--results", str(tmp_path))[2]
+    assert lra("plot", "growth", "--results", str(results))[0] == 2
+    assert "has no records" in lra("plot", "heat", "--results", str(tmp_path))[2]
 
 
-def test_two_folders_that_disagree_are_a_conflict(lra_bench, results: Path, tmp_path: Path) -> None:
+def test_two_folders_that_disagree_are_a_conflict(lra: Call, results: Path, tmp_path: Path) -> None:
     (path,) = record_files(results)
     content = json.loads(path.read_text())
     same = tmp_path / "same" / path.relative_to(results)
@@ -158,59 +142,59 @@ def test_two_folders_that_disagree_are_a_conflict(lra_bench, results: Path, tmp_
     other.parent.mkdir(parents=True)
     other.write_text(json.dumps(content))
     folders = ["--results", str(results), "--results", str(tmp_path / "same"), "--out", str(tmp_path)]
-    code, _, err = lra_bench("leaderboard", *folders)
+    code, _, err = lra("leaderboard", *folders)
     assert (code, err) == (0, "")
-    _, _, err = lra_bench("leaderboard", *folders, "--results", str(tmp_path / "other"))
+    _, _, err = lra("leaderboard", *folders, "--results", str(tmp_path / "other"))
     assert "Conflict" in err
     assert "0.1230" in err
-    assert len(json.loads(lra_bench("leaderboard", *folders, "--json")[1])) == 1
+    assert len(json.loads(lra("leaderboard", *folders, "--json")[1])) == 1
 
 
-def test_leaderboard_of_no_folder(lra_bench, tmp_path: Path) -> None:
-    code, _, err = lra_bench("leaderboard", "--results", str(tmp_path / "absent"))
+def test_leaderboard_of_no_folder(lra: Call, tmp_path: Path) -> None:
+    code, _, err = lra("leaderboard", "--results", str(tmp_path / "absent"))
     assert code == 2
     assert "no such folder" in err
 
 
-def test_env_is_json(lra_bench) -> None:
-    content = json.loads(lra_bench("env", "--json")[1])
+def test_env_is_json(lra: Call) -> None:
+    content = json.loads(lra("env", "--json")[1])
     assert content["device"]["slug"].startswith("cpu-")
 
 
 def test_data_prepare_verify_list_export_clean(
-    lra_bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lra: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRA_BENCH_CACHE", str(tmp_path / "cache"))
     options = []
     for option in ("train_size=40", "validation_size=10", "test_size=10", "min_length=20", "max_length=60"):
         options += ["--set", f"task.{option}"]
-    code, first, err = lra_bench("data", "prepare", "listops", "--all", *options)
+    code, first, err = lra("data", "prepare", "listops", "--all", *options)
     assert code == 0, err
     assert first.count("SHA-256") == 3
-    code, out, err = lra_bench("data", "verify", "listops", "--all", "--json", *options)
+    code, out, err = lra("data", "verify", "listops", "--all", "--json", *options)
     assert code == 0, err
     splits = json.loads(out)["listops"]["splits"]
     assert [split["examples"] for split in splits.values()] == [40, 10, 10]
     assert all(split["sha256"] in first for split in splits.values())
-    code, out, err = lra_bench("data", "verify", "listops", "--all", *options)
+    code, out, err = lra("data", "verify", "listops", "--all", *options)
     assert code == 0, err
     assert "train and test share 0 examples" in out
-    listed = json.loads(lra_bench("data", "list", "--json")[1])["prepared"]
+    listed = json.loads(lra("data", "list", "--json")[1])["prepared"]
     assert {(row["split"], row["examples"]) for row in listed} == {
         ("train", 40),
         ("validation", 10),
         ("test", 10),
     }
     assert all(row["sha256"] in first for row in listed)
-    assert "listops" in lra_bench("data", "list")[1]
-    code, _, err = lra_bench("data", "export", "listops", "--out", str(tmp_path / "tsv"), *options)
+    assert "listops" in lra("data", "list")[1]
+    code, _, err = lra("data", "export", "listops", "--out", str(tmp_path / "tsv"), *options)
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "tsv").glob("*.tsv")) == [
         "basic_test.tsv",
         "basic_train.tsv",
         "basic_val.tsv",
     ]
-    assert lra_bench("data", "clean", "listops", "--yes")[0] == 0
-    assert "Nothing prepared" in lra_bench("data", "list")[1]
-    code, _, err = lra_bench("data", "prepare", "listops", "--set", "budget.steps=3")
+    assert lra("data", "clean", "listops", "--yes")[0] == 0
+    assert "Nothing prepared" in lra("data", "list")[1]
+    code, _, err = lra("data", "prepare", "listops", "--set", "budget.steps=3")
     assert code == 2

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from calling import Call
 from outside_project import RULES
 
 from lra_bench.regression.check import current_evidence, models_of, run_check
@@ -35,25 +34,23 @@ def rules(tmp_path: Path) -> Path:
     return path
 
 
-def lra(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "lra_bench", "check", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_a_baseline_file_is_written_and_checked(tmp_path: Path, rules: Path) -> None:
-    baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "transformer")
-    written = lra(tmp_path, *shared, "--write-baseline", baseline, "--no-timing")
-    assert written.returncode == 0, written.stderr
-    equal = lra(tmp_path, *shared, "--baseline", baseline)
-    assert equal.returncode == 0, equal.stdout + equal.stderr
-    assert "No regression (1 model," in equal.stdout
+def test_a_baseline_file_is_written_and_checked(
+    tmp_path: Path, rules: Path, lra: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    baseline, shared = tmp_path / "baseline.json", ("check", "--rules", rules, "--models", "transformer")
+    written = lra(*shared, "--write-baseline", baseline, "--no-timing")
+    assert written.code == 0, written.err
+    equal = lra(*shared, "--baseline", baseline)
+    assert equal.code == 0, equal.out + equal.err
+    assert "No regression (1 model," in equal.out
     content = json.loads(baseline.read_text())
     sizes = content["cells"][0]["bytes"]
     sizes["step"] = int(0.9 * sizes["step"])
     baseline.write_text(json.dumps(content))
-    worse = lra(tmp_path, *shared, "--baseline", baseline, "--junit", "junit.xml", "--markdown", "comment.md")
-    assert worse.returncode == 3, worse.stdout + worse.stderr
-    assert "1 regression" in worse.stdout
+    worse = lra(*shared, "--baseline", baseline, "--junit", "junit.xml", "--markdown", "comment.md")
+    assert worse.code == 3, worse.out + worse.err
+    assert "1 regression" in worse.out
     assert "failure" in (tmp_path / "junit.xml").read_text()
     assert "peak bytes, step" in (tmp_path / "comment.md").read_text()
 
@@ -88,24 +85,28 @@ def test_step_times_are_stored_beside_the_calibration_and_compared_with_it(
     assert not [one for one in found.findings if one.kind == "time"]
 
 
-def test_what_fails_in_both_is_no_pass(tmp_path: Path, rules: Path) -> None:
-    (tmp_path / "broken.py").write_text(BROKEN)
-    baseline, shared = tmp_path / "baseline.json", ("--rules", rules, "--models", "broken:Broken")
-    written = lra(tmp_path, *shared, "--write-baseline", baseline, "--no-timing")
-    assert written.returncode == 1
-    assert "NameError" in written.stderr
-    checked = lra(tmp_path, *shared, "--baseline", baseline)
-    assert checked.returncode == 1, checked.stdout + checked.stderr
-    assert "could not be compared" in checked.stdout
+def test_what_fails_in_both_is_no_pass(
+    tmp_path: Path, rules: Path, lra: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fails_always.py").write_text(BROKEN)
+    monkeypatch.chdir(tmp_path)
+    baseline = tmp_path / "baseline.json"
+    shared = ("check", "--rules", rules, "--models", "fails_always:Broken")
+    written = lra(*shared, "--write-baseline", baseline, "--no-timing")
+    assert written.code == 1
+    assert "NameError" in written.err
+    checked = lra(*shared, "--baseline", baseline)
+    assert checked.code == 1, checked.out + checked.err
+    assert "could not be compared" in checked.out
 
 
-def test_usage_errors_say_what_to_do(tmp_path: Path, rules: Path) -> None:
-    neither = lra(tmp_path, "--rules", rules)
-    assert neither.returncode == 2
-    assert "--write-baseline" in neither.stderr
-    unknown = lra(tmp_path, "--baseline", "no-such-branch", "--models", "fnet")
-    assert unknown.returncode == 2
-    assert "neither a file nor a revision" in unknown.stderr
+def test_usage_errors_say_what_to_do(rules: Path, lra: Call) -> None:
+    neither = lra("check", "--rules", rules)
+    assert neither.code == 2
+    assert "--write-baseline" in neither.err
+    unknown = lra("check", "--baseline", "no-such-branch", "--models", "fnet")
+    assert unknown.code == 2
+    assert "neither a file nor a revision" in unknown.err
 
 
 def test_only_what_is_asked_for_is_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from calling import Call
 from jsonschema import Draft202012Validator, ValidationError
 from past import commits, evidence, write_bench, write_run
 
-from lra_bench.cli.main import main
 from lra_bench.regression.check import Check, time_finding
 from lra_bench.regression.evidence import Evidence
 from lra_bench.regression.history import history
@@ -213,31 +212,25 @@ def test_the_command_writes_all_and_exits_0(
     past: tuple[Path, Path, list[str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    lra: Call,
 ) -> None:
     code, results, made = past
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["lra-bench", "history", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return int(left.value.code or 0)
-
     written = ["--csv", "h.csv", "--gab", "gab", "--junit", "h.xml", "--plot", "h.png"]
-    assert call(results, "--repository", code, *written) == 0
-    out = capsys.readouterr().out
+    exit_code, out, _ = lra("history", results, "--repository", code, *written)
+    assert exit_code == 0
     assert f"{made[3][:8]}..{made[4][:8]}" in out
     assert "3 change points: 3 worse." in out
     assert {path.name for path in tmp_path.iterdir()} == {"h.csv", "gab", "h.xml", "h.png"}
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
     # A greater least change: of what is noisy only.
-    assert call(results, "--repository", code, "--min-change", "0.3") == 0
-    assert "2 change points: 2 worse." in capsys.readouterr().out
-    assert call(results, "--repository", code, "--json", "--models", "fn*") == 0
-    assert {one["model"] for one in json.loads(capsys.readouterr().out)["series"]} == {"fnet"}
-    assert call() == 2
-    assert call(results, "--min-change", "5") == 2
-    assert call(results, "--repository", code, "--plot", "h.pdf") == 2
+    fewer = lra("history", results, "--repository", code, "--min-change", 0.3)
+    assert "2 change points: 2 worse." in fewer.out
+    one = lra("history", results, "--repository", code, "--json", "--models", "fn*")
+    assert one.code == 0
+    assert {series["model"] for series in json.loads(one.out)["series"]} == {"fnet"}
+    assert lra("history").code == 2
+    assert lra("history", results, "--min-change", 5).code == 2
+    assert lra("history", results, "--repository", code, "--plot", "h.pdf").code == 2
     (tmp_path / "runs").mkdir()
-    assert call(tmp_path / "runs") == 5
+    assert lra("history", tmp_path / "runs").code == 5

@@ -1,5 +1,9 @@
 """Figures: the same bytes for the same records, a look of its own for every model, nothing left out."""
 
+import io
+import re
+import xml.etree.ElementTree as ET
+
 import pytest
 from synthetic_session import cell, session
 from typer.testing import CliRunner
@@ -9,7 +13,7 @@ from lra_bench.cli.main import app
 from lra_bench.errors import UsageError
 from lra_bench.registry import models
 from lra_bench.report.plots.growth import growth_figure, value_of
-from lra_bench.report.plots.style import FAMILY_COLOURS, look_of, save
+from lra_bench.report.plots.style import FAMILY_COLOURS, SVG_METADATA, look_of, save, styled, svg_text
 
 
 @pytest.fixture
@@ -37,6 +41,34 @@ def test_the_same_records_give_the_same_bytes(small, quantity, ending, tmp_path)
         save(growth_figure(small, quantity), path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert len(paths[0].read_bytes()) > 5_000
+
+
+def test_a_lean_svg_is_drawn_as_matplotlib_would(small):
+    """Element by element: the same kind, the same style, the same text, and its numbers rounded."""
+    figure = growth_figure(small, "time")
+    plain = io.StringIO()
+    with styled():
+        figure.savefig(plain, format="svg", metadata=SVG_METADATA, bbox_inches="tight")
+    lean = svg_text(figure)
+    assert len(lean) < 0.7 * len(plain.getvalue())
+    rules = dict(re.findall(r"^[.](s\d+){(.*)}$", lean, re.MULTILINE))
+    assert rules
+    pairs = list(zip(ET.fromstring(plain.getvalue()).iter(), ET.fromstring(lean).iter(), strict=True))
+    for before, after in pairs:
+        given = dict(before.attrib), dict(after.attrib)
+        kind = before.tag.rpartition("}")[2]
+        if kind == "g":
+            given[0].pop("id", None)
+        if "class" in given[1]:
+            given[1]["style"] = rules[given[1].pop("class")]
+        assert after.tag == before.tag
+        assert given[1].keys() == given[0].keys()
+        for key, value in given[0].items():
+            apart = [re.split(r"(-?[\d.]+)", text) for text in (value, given[1][key])]
+            for one, other in zip(*apart, strict=True):
+                assert one.strip() == other.strip() or float(other) == pytest.approx(float(one), abs=0.0051)
+        if kind != "style":
+            assert (after.text or "").strip() == (before.text or "").strip()
 
 
 def test_a_figure_names_its_models_and_how_they_were_measured(small, tmp_path):

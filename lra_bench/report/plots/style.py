@@ -7,6 +7,7 @@ colour blindness tell apart, an olive and two greys; markers tell models apart w
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,10 @@ SETTINGS: Any = {
 }
 
 _TAG = re.compile(r"<[^>]*>", re.DOTALL)
+_GROUP_ID = re.compile(r'<g id="[^"]*"')
+"""Nothing refers to a group; what is referred to are paths and clips."""
+_STYLE = re.compile(r' style="([^"]*)"')
+_RULES_END = "</style>"
 _LONG_NUMBER = re.compile(r"(?<![\w.])[1-9]\d*\.\d{3,}(?!\w)")
 """From 1 on: of smaller ones, every digit may count."""
 
@@ -107,7 +112,8 @@ def styled() -> Iterator[None]:
 
 
 def svg_text(figure: Figure) -> str:
-    """The figure as SVG without what nobody sees: indentation, and digits below a hundredth of a point.
+    """The figure as SVG without what nobody sees: indentation, digits below a hundredth of a point, names of
+    groups, and styles said again and again.
 
     The same figure gives the same text.
     """
@@ -117,7 +123,21 @@ def svg_text(figure: Figure) -> str:
     with styled():
         figure.savefig(held, format="svg", metadata=SVG_METADATA, bbox_inches="tight")
     lean = _TAG.sub(lambda tag: _LONG_NUMBER.sub(_rounded, tag[0]), held.getvalue())
+    lean = _with_classes(_GROUP_ID.sub("<g", lean))
     return "\n".join(line.strip() for line in lean.splitlines()) + "\n"
+
+
+def _with_classes(svg: str) -> str:
+    """Every style that occurs more than once as a class, in the order in which they occur."""
+    counts = Counter(_STYLE.findall(svg))
+    repeated = [style for style, count in counts.items() if count > 1]
+    classes = {style: f"s{number}" for number, style in enumerate(repeated)}
+    rules = "".join(f"\n.{name}{{{style}}}" for style, name in classes.items())
+
+    def shorter(style: re.Match[str]) -> str:
+        return f' class="{classes[style[1]]}"' if style[1] in classes else style[0]
+
+    return _STYLE.sub(shorter, svg).replace(_RULES_END, f"{rules}\n{_RULES_END}", 1)
 
 
 def _rounded(number: re.Match[str]) -> str:
