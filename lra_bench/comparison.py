@@ -1,28 +1,34 @@
 """Which of several models differ on the same test examples, and which can't be told apart.
 
-Every model is scored on the same examples, with one or several seeds. Differences are resampled over both:
-examples are drawn again for all models together, which pairs them, and seeds for each model apart (Owen, 'The
-pigeonhole bootstrap', Annals of Applied Statistics 2007, for the two-way scheme). p-values are corrected for
-the number of pairs by Holm's step-down method ('A simple sequentially rejective multiple test procedure',
-Scandinavian Journal of Statistics 1979). Models that can't be told apart carry a letter in common, as in
-Piepho, 'An algorithm for a letter-based representation of all-pairwise comparisons' (Journal of
-Computational and Graphical Statistics 2004).
+Every model is scored on the same examples, with one or several seeds. A difference of means has two sources
+of error: which examples were drawn, paired because they are the same for both models, and which seeds, of
+each model apart. Their variances add, each with its own degrees of freedom, and the ratio to the standard
+error is compared with Student's t (Satterthwaite, 'An approximate distribution of estimates of variance
+components', Biometrics Bulletin 1946; Welch, Biometrika 1947, for two samples of seeds). What is random in a
+single answer is in both variances, so the test errs on the careful side.
+
+p-values are corrected for the number of pairs by Holm's step-down method ('A simple sequentially rejective
+multiple test procedure', Scandinavian Journal of Statistics 1979). They must not end at the resolution of a
+bootstrap: over 276 pairs of 24 models, 2 / 2,001 is already corrected to 0.28. Models that can't be told
+apart carry a letter in common, as in Piepho, 'An algorithm for a letter-based representation of all-pairwise
+comparisons' (Journal of Computational and Graphical Statistics 2004).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from lra_bench.errors import require
 from lra_bench.stats import FloatArray, Interval
 
-RESAMPLES = 2_000
 LEVEL = 0.95
 
 
@@ -36,7 +42,7 @@ class Comparison:
     interval: Interval
     """Of this pair alone."""
     p_value: float
-    """Two-sided, from the bootstrap; never below 1 / (resamples + 1)."""
+    """Two-sided."""
     adjusted_p_value: float
     """Corrected for all pairs that were compared."""
 
@@ -46,9 +52,7 @@ class Comparison:
         return self.adjusted_p_value <= 1 - LEVEL
 
 
-def compare(
-    correct: Mapping[str, ArrayLike], *, seed: int = 0, resamples: int = RESAMPLES
-) -> list[Comparison]:
+def compare(correct: Mapping[str, ArrayLike]) -> list[Comparison]:
     """All pairs of models.
 
     Args:
@@ -56,35 +60,38 @@ def compare(
             for all. A model with one seed says nothing about its other seeds: its interval is too narrow.
 
     Raises:
-        OptionError: models with different numbers of examples.
+        OptionError: models with different numbers of examples, or fewer than two.
     """
-    require(resamples >= 100, "resamples", resamples, "at least 100")
     matrices = {name: np.atleast_2d(np.asarray(given, dtype=np.float64)) for name, given in correct.items()}
     sizes = {name: matrix.shape[1] for name, matrix in matrices.items()}
     require(len(set(sizes.values())) <= 1, "correct", sizes, "the same number of examples for all models")
-    means = _resampled_means(matrices, seed, resamples)
+    require(all(size >= 2 for size in sizes.values()), "correct", sizes, "two examples or more")
     pairs = list(itertools.combinations(matrices, 2))
-    tail = (1 - LEVEL) / 2
-    p_values, intervals = [], []
-    for first, second in pairs:
-        gaps = means[first] - means[second]
-        below, above = int((gaps <= 0).sum()), int((gaps >= 0).sum())
-        p_values.append(min(1.0, 2 * (min(below, above) + 1) / (resamples + 1)))
-        low, high = np.quantile(gaps, [tail, 1 - tail])
-        intervals.append(Interval(float(low), float(high), LEVEL))
+    found = [_difference(matrices[first], matrices[second]) for first, second in pairs]
+    adjusted = holm([p_value for _, _, p_value in found])
     return [
-        Comparison(
-            first,
-            second,
-            float(matrices[first].mean() - matrices[second].mean()),
-            interval,
-            p_value,
-            adjusted,
-        )
-        for (first, second), interval, p_value, adjusted in zip(
-            pairs, intervals, p_values, holm(p_values), strict=True
-        )
+        Comparison(first, second, gap, interval, p_value, corrected)
+        for (first, second), (gap, interval, p_value), corrected in zip(pairs, found, adjusted, strict=True)
     ]
+
+
+def _difference(first: FloatArray, second: FloatArray) -> tuple[float, Interval, float]:
+    """Mean of (seeds, examples) less that of another, its interval and its two-sided p-value."""
+    by_example = first.mean(0) - second.mean(0)  # (examples,)
+    gap = float(by_example.mean())
+    parts = [(by_example.var(ddof=1) / by_example.size, by_example.size - 1)]
+    for matrix in (first, second):
+        seeds = matrix.shape[0]
+        if seeds > 1:
+            parts.append((matrix.mean(1).var(ddof=1) / seeds, seeds - 1))
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return gap, Interval(gap, gap, LEVEL), float(gap == 0)
+    freedom = variance**2 / sum(part**2 / own for part, own in parts)
+    error = math.sqrt(variance)
+    half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    p_value = 2 * float(special.stdtr(freedom, -abs(gap) / error))
+    return gap, Interval(gap - half, gap + half, LEVEL), p_value
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -132,24 +139,3 @@ def _label(index: int) -> str:
     """a, b, ..., z, a1, b1, ..."""
     turn, place = divmod(index, len(string.ascii_lowercase))
     return string.ascii_lowercase[place] + (str(turn) if turn else "")
-
-
-def _resampled_means(matrices: Mapping[str, FloatArray], seed: int, resamples: int) -> dict[str, FloatArray]:
-    """Mean accuracies, (resamples,) by model: the same examples for all, seeds of each apart."""
-    rng = np.random.default_rng(seed)
-    names = list(matrices)
-    stacked = np.concatenate([matrices[name] for name in names])  # (all seeds, examples)
-    examples = stacked.shape[1]
-    seed_weights = []
-    for name in names:
-        seeds = matrices[name].shape[0]
-        seed_weights.append(rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds)
-    starts = np.cumsum([0, *(matrices[name].shape[0] for name in names)])
-    means = {name: np.empty(resamples) for name in names}
-    for index in range(resamples):
-        counts = np.bincount(rng.integers(0, examples, size=examples), minlength=examples)
-        by_seed = stacked @ (counts / examples)  # (all seeds,)
-        for place, name in enumerate(names):
-            own = by_seed[starts[place] : starts[place + 1]]
-            means[name][index] = seed_weights[place][index] @ own
-    return means

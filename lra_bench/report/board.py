@@ -26,8 +26,8 @@ LEGEND = (
     "memory, `T/O` time limit, `NaN` diverged, `n/a` not defined, `speed only` measured without training. "
     "`(c)` not distinguishable from chance, `(k)` not above the task's best control, "
     "`(?)` no control beside it. "
-    "Models of a column that share a small letter can't be told apart (paired bootstrap over seeds and "
-    "examples, corrected by Holm for all pairs, 5 %); only models with two seeds or more are compared. "
+    "Models of a column that share a small letter can't be told apart (t-test over paired examples and "
+    "seeds, corrected by Holm for all pairs, 5 %); only models with two seeds or more are compared. "
     f"Parameters are relative to the Transformer's without embeddings; `!` above {PARAMETER_MARK:.2f}. "
     "Controls stand first."
 )
