@@ -1,4 +1,4 @@
-"""Writes docs/EFFICIENCY.md and its figures from measuring sessions.
+"""Writes docs/EFFICIENCY.md from measuring sessions; its figures are those of `lra-bench leaderboard`.
 
     python tests/efficiency_table.py SHORT AGAIN LONG COMPILED [--results results]
 
@@ -14,13 +14,9 @@ from pathlib import Path
 from lra_bench.bench.records import Session, find_session
 from lra_bench.files import write_atomically
 from lra_bench.report.bench import session_markdown
-from lra_bench.report.plots.growth import Quantity, growth_figure
-from lra_bench.report.plots.style import save
 from lra_bench.report.repeatability import repeatability_markdown
 
 TARGET = Path(__file__).parents[1] / "docs" / "EFFICIENCY.md"
-PLOTS = Path(__file__).parents[1] / "results" / "plots"
-QUANTITIES: tuple[Quantity, ...] = ("time", "memory")
 INTRODUCTION = """\
 # How fast, how big, and from which length on does it pay?
 
@@ -41,8 +37,6 @@ def main() -> None:
     given = parser.parse_args()
     short, again, long, compiled = (find_session(given.results, name) for name in given.sessions)
     write_atomically(TARGET, document(short, again, long, compiled))
-    for quantity in QUANTITIES:
-        save(growth_figure(long, quantity), PLOTS / f"growth_{quantity}.svg")
 
 
 def document(short: Session, again: Session, long: Session, compiled: Session) -> str:
@@ -52,6 +46,7 @@ def document(short: Session, again: Session, long: Session, compiled: Session) -
         f"{one.record.provenance['commit'][:8]})"
         for one in (short, long, compiled)
     )
+    figures = f"../results/plots/{long.record.session}"
     parts = [
         INTRODUCTION + commands + "\n",
         session_markdown(short),
@@ -60,7 +55,7 @@ def document(short: Session, again: Session, long: Session, compiled: Session) -
         + repeatability_markdown(short, again),
         session_markdown(long),
         *(
-            f"![{what} by length, a panel for each family](../results/plots/growth_{name}.svg)\n"
+            f"![{what} by length, a panel for each family]({figures}_{name}.svg)\n"
             for name, what in (("time", "Step time"), ("memory", "Peak memory"))
         ),
         session_markdown(compiled),

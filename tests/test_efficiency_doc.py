@@ -17,6 +17,12 @@ def test_the_page_is_what_its_records_say():
     assert text == document(*(find_session(RESULTS, name) for name in (short, again, long, compiled)))
 
 
+def test_its_figures_are_there():
+    figures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", TARGET.read_text("utf-8"))
+    assert len(figures) == 2
+    assert all((TARGET.parent / figure).is_file() for figure in figures), figures
+
+
 def test_the_pages_figures_can_be_traced():
     text = TARGET.read_text("utf-8")
     for name in re.findall(r"^## Measuring session (\S+)$", text, re.MULTILINE):
