@@ -86,7 +86,7 @@ class TaskScore:
     failed: int
     """Runs without a score, of those that trained."""
     verdict: str
-    """Of the seeds where they agree (`records.VerdictLabel`), else mixed; empty for controls."""
+    """What holds of every seed (`records.VerdictLabel`), else mixed; empty for controls."""
     letters: str
     """Models of a column that share one can't be told apart; empty where not compared."""
     run_ids: tuple[str, ...]
@@ -126,6 +126,8 @@ def task_score(column: str, records: Sequence[RunRecord], letters_of_it: str = "
     first = records[0]
     scored = [record for record in records if record.accuracy and record.status == "ok"]
     verdicts = {record.verdict.label for record in scored if record.verdict}
+    if verdicts == {"chance", "not_above_controls"}:
+        verdicts = {"not_above_controls"}  # what holds of every seed
     verdict = "" if first.model.control or not verdicts else verdicts.pop() if len(verdicts) == 1 else "mixed"
     status = "ok" if scored else "speed only" if first.status == "ok" else first.status
     return TaskScore(
