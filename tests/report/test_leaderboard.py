@@ -16,7 +16,7 @@ from lra_bench.records import RunRecord, Score
 from lra_bench.report.artefacts import artefacts
 from lra_bench.report.board import Leaderboard
 from lra_bench.report.leaderboard import leaderboard
-from lra_bench.report.scoring import summarise
+from lra_bench.report.scoring import summarise, task_score
 
 
 def score(accuracy: float, n: int = 2000) -> Score:
@@ -108,6 +108,23 @@ def test_seeds_are_averaged_and_failures_counted(base: RunRecord) -> None:
     cell = row(leaderboard(records), "toy:Mean")[3]
     assert cell.startswith("60.0 (")
     assert "n=3, 1 failed" in cell
+
+
+@pytest.mark.parametrize(
+    ("labels", "holds"),
+    [
+        (("chance", "not_above_controls"), "not_above_controls"),
+        (("chance", "chance"), "chance"),
+        (("not_above_controls", "above_controls"), "mixed"),
+    ],
+)
+def test_a_verdict_is_what_holds_of_every_seed(base: RunRecord, labels: tuple[str, str], holds: str) -> None:
+    runs = []
+    for seed, label in enumerate(labels):
+        content = base.model_dump(by_alias=True)
+        content |= {"run_id": f"r{seed}", "seed": seed, "verdict": {**content["verdict"], "label": label}}
+        runs.append(RunRecord.model_validate(content))
+    assert task_score("toy", runs).verdict == holds
 
 
 def test_options_that_differ_are_rows_of_their_own(base: RunRecord) -> None:
